@@ -1,0 +1,94 @@
+# The commands of this repository; `make help` lists them.
+# Variables: PYTHON (the interpreter to build on), ARGS (for `fairstream demo`), PYTEST_ARGS, COV=no (no coverage).
+
+PYTHON ?= python3
+ARGS ?=
+PYTEST_ARGS ?=
+COV ?= yes
+
+BUILD := .build
+DEMO_VENV := .venv
+DEV_VENV := .venv-dev
+DEMO := $(DEMO_VENV)/.installed
+DEV := $(DEV_VENV)/.installed
+DEV_BIN := $(DEV_VENV)/bin
+PINS := deploy/requirements
+KAFKA_LIBS := $(BUILD)/kafka/libs
+KAFKA := $(BUILD)/kafka/.resolved
+
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+PIN = $(DEV_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+      --no-emit-index-url --no-header --annotation-style line pyproject.toml $(PINS)/build.in
+HAS_MAVEN := $(and $(shell command -v java),$(shell command -v mvn))
+COVERAGE = $(if $(filter yes,$(COV)),--cov --cov-report=term)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types layers check format kafka-jars pins clean python
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+demo: $(DEMO) ## install what the demo needs and run it (ARGS='--summary out.json')
+	@$(DEMO_VENV)/bin/fairstream demo $(ARGS)
+
+test: $(DEV) ## run all the tests, on Apache Kafka where java and mvn are installed
+	@$(MAKE) --no-print-directory kafka-jars || { test -z "$$CI" && echo "kafka-jars: failed; going on without"; }
+	@mkdir -p $(BUILD)/coverage
+	@$(DEV_BIN)/python -m pytest $(COVERAGE) $(PYTEST_ARGS)
+
+lint: $(DEV) ## check style and format
+	@$(DEV_BIN)/ruff check --quiet && $(DEV_BIN)/ruff format --check --quiet && echo "lint: clean"
+
+types: $(DEV) ## check types, strictly
+	@echo "types: mypy --strict" && $(DEV_BIN)/mypy
+
+layers: $(DEV) ## check the import direction: monitor <- alerts <- streams
+	@$(DEV_BIN)/lint-imports --no-logo --cache-dir $(BUILD)/import-linter
+
+check: lint types layers test ## lint, types, layers and test
+
+format: $(DEV) ## rewrite the sources in the project's format
+	@$(DEV_BIN)/ruff check --fix --quiet; $(DEV_BIN)/ruff format --quiet
+
+kafka-jars: ## fetch Apache Kafka's jars through Maven, if java and mvn are installed
+ifneq ($(HAS_MAVEN),)
+	@$(MAKE) --no-print-directory $(KAFKA)
+else
+	@echo "kafka-jars: java or mvn is not installed, so there is no Apache Kafka for the tests"
+endif
+
+$(KAFKA): deploy/kafka/pom.xml
+	@echo "kafka-jars: Apache Kafka into $(KAFKA_LIBS)"
+	@rm -rf $(KAFKA_LIBS) && mkdir -p $(KAFKA_LIBS)
+	@mvn --batch-mode --quiet --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(KAFKA_LIBS) \
+	  > $(BUILD)/kafka/maven.log 2>&1 || { cat $(BUILD)/kafka/maven.log; exit 1; }
+	@touch $@
+
+pins: $(DEV) ## pin the newest versions that pyproject.toml allows
+	@$(PIN) --upgrade --extra embedded --output-file $(PINS)/demo.txt
+	@$(PIN) --upgrade --all-extras --constraint $(PINS)/demo.txt --output-file $(PINS)/dev.txt
+	@echo "pins: $(PINS)/demo.txt $(PINS)/dev.txt"
+
+clean: ## remove everything that make made
+	rm -rf $(DEMO_VENV) $(DEV_VENV) $(BUILD) fairstream.egg-info
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "fairstream needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)." >&2; \
+	  echo "Name another one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+
+# An environment is installed again when its pins, or what pyproject.toml says of the package, have changed.
+$(DEMO): $(PINS)/demo.txt pyproject.toml | python
+	$(call install,$(DEMO_VENV),$(PINS)/demo.txt)
+
+$(DEV): $(PINS)/dev.txt pyproject.toml | python
+	$(call install,$(DEV_VENV),$(PINS)/dev.txt)
+
+define install
+	@test -x $(1)/bin/pip || $(PYTHON) -m venv $(1) || { rm -rf $(1); \
+	  echo "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing $(2) into $(1)"
+	@$(1)/bin/python $(PIP_INSTALL) --require-hashes --requirement $(2)
+	@$(1)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+endef

@@ -1,0 +1,204 @@
+"""Checks that need more than one field: what a typed model cannot say."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from monitor.config.document import Finding
+from monitor.config.model import (
+    BaselineReference,
+    Compare,
+    Config,
+    Curve,
+    DetectorKind,
+    Metric,
+    Reference,
+    Rule,
+    SinkSpec,
+    SinkType,
+)
+
+SHARES = (Metric.EXPOSURE_SHARE, Metric.TOP_K_SHARE, Metric.IMPRESSION_SHARE)
+
+
+def cross_check(config: Config) -> list[Finding]:
+    """Everything wrong across fields, in the order of the file's sections."""
+    return [
+        *_windows(config),
+        *_times(config),
+        *_exposure(config),
+        *_dimensions(config),
+        *_rules(config),
+        *_sinks(config),
+    ]
+
+
+def known_attributes(config: Config) -> list[str]:
+    """Names that a dimension can be made of, e.g. ``viewer.gender``."""
+    attributes = config.attributes
+    return [
+        *(["variant"] if attributes.variant else []),
+        *(f"viewer.{name}" for name in attributes.viewer),
+        *(f"item.{name}" for name in attributes.item),
+    ]
+
+
+def _windows(config: Config) -> Iterator[Finding]:
+    pane = config.time.pane
+    seen: set[int] = set()
+    for index, window in enumerate(config.windows):
+        path = ("windows", index)
+        if window.slide <= 0 or window.slide % pane:
+            yield Finding((*path, "slide"), f"not a multiple of time.pane ({pane})", f"{pane}, {2 * pane}ms, …")
+        elif window.length < window.slide or window.length % window.slide:
+            yield Finding((*path, "length"), f"not a multiple of its slide ({window.slide})", "a whole number of slides")
+        if window.length in seen:
+            yield Finding((*path, "length"), "another window has this length", "one window of each length")
+        seen.add(window.length)
+    if len(set(config.surfaces)) < len(config.surfaces):
+        yield Finding(("surfaces",), "a surface stands twice", "each surface once")
+    if "other" in config.surfaces:
+        yield Finding(("surfaces",), "'other' is the surface of all that are not listed", "any other name")
+
+
+def _times(config: Config) -> Iterator[Finding]:
+    if config.time.pane <= 0:
+        yield Finding(("time", "pane"), "not positive", "such as 10s")
+    elif config.engagement.actions and (config.engagement.pane <= 0 or config.engagement.pane % config.time.pane):
+        yield Finding(("engagement", "pane"), f"not a multiple of time.pane ({config.time.pane})", "such as 1m")
+    if config.flush_interval <= 0:
+        yield Finding(("flush_interval",), "not positive", "such as 1s")
+
+
+def _exposure(config: Config) -> Iterator[Finding]:
+    if config.exposure.curve is Curve.TABLE and not config.exposure.table:
+        yield Finding(("exposure", "table"), "empty", "the weight of position 1, of position 2, …")
+
+
+def _dimensions(config: Config) -> Iterator[Finding]:
+    for index, dimension in enumerate(config.dimensions):
+        yield from _dimension(config, ("dimensions", index), dimension)
+
+
+def _dimension(config: Config, path: tuple[str | int, ...], dimension: str) -> Iterator[Finding]:
+    known = known_attributes(config)
+    parts = dimension.split("*")
+    if any(part not in known for part in parts) or len(set(parts)) < len(parts):
+        yield Finding(path, "not made of configured attributes", f"{', '.join(known) or '(none)'}, or several joined by *")
+
+
+def _rules(config: Config) -> Iterator[Finding]:
+    names: set[str] = set()
+    for index, rule in enumerate(config.rules):
+        path = ("rules", index)
+        if rule.name in names:
+            yield Finding((*path, "name"), "another rule has this name", "each name once")
+        names.add(rule.name)
+        yield from _dimension(config, (*path, "dimension"), rule.dimension)
+        for surface in rule.surfaces:
+            if surface not in config.surfaces:
+                yield Finding((*path, "surfaces"), f"{surface} is not in surfaces", ", ".join(config.surfaces))
+        yield from _rule_window(config, path, rule)
+        yield from _rule_metric(config, path, rule)
+        yield from _rule_tolerance(path, rule)
+
+
+def _rule_window(config: Config, path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
+    window = next((w for w in config.windows if w.name == rule.window), None)
+    if window is None:
+        yield Finding((*path, "window"), "no such window", ", ".join(w.name for w in config.windows))
+    elif rule.metric is Metric.ENGAGEMENT_RATE and window.slide % config.engagement.pane:
+        yield Finding(
+            (*path, "window"),
+            f"its slide ({window.slide}) is not a multiple of engagement.pane ({config.engagement.pane})",
+            "a window whose slide is",
+        )
+
+
+def _rule_metric(config: Config, path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
+    actions = config.engagement.actions
+    if rule.metric is Metric.ENGAGEMENT_RATE and rule.action not in actions:
+        yield Finding((*path, "action"), "engagement_rate needs a configured action", ", ".join(actions) or "(none)")
+    if rule.metric is not Metric.ENGAGEMENT_RATE and rule.action is not None:
+        yield Finding((*path, "action"), f"{rule.metric} has no action", "leave it out")
+    if rule.metric in SHARES and rule.compare is not Compare.REFERENCE:
+        yield Finding((*path, "compare"), f"{rule.metric} is compared with a reference", "reference")
+    if rule.metric not in SHARES and rule.compare is not Compare.REST:
+        yield Finding((*path, "compare"), f"{rule.metric} is compared with the rest", "rest")
+    if rule.compare is Compare.REFERENCE:
+        yield from _reference((*path, "reference"), rule.reference or Reference())
+    elif rule.reference is not None:
+        yield Finding((*path, "reference"), "not used with compare: rest", "leave it out")
+    if not rule.detectors:
+        yield Finding((*path, "detectors"), "empty", ", ".join(DetectorKind))
+    kinds = [spec.kind for spec in rule.detectors]
+    if len(set(kinds)) < len(kinds):
+        yield Finding((*path, "detectors"), "a kind stands twice", "each kind once")
+
+
+def _reference(path: tuple[str | int, ...], reference: Reference) -> Iterator[Finding]:
+    given = [bool(reference.targets), reference.uniform, reference.baseline is not None]
+    if sum(given) != 1:
+        yield Finding(path, "exactly one of them is needed", "targets, uniform: true or baseline")
+    if reference.targets and abs(sum(reference.targets.values()) - 1) > 0.01:
+        yield Finding((*path, "targets"), "the shares do not add up to 1", "a sum between 0.99 and 1.01")
+    if reference.baseline is not None:
+        yield from _baseline((*path, "baseline"), reference.baseline)
+
+
+def _baseline(path: tuple[str | int, ...], baseline: BaselineReference) -> Iterator[Finding]:
+    if (baseline.first is None) == (baseline.start is None) or (baseline.start is None) != (baseline.end is None):
+        yield Finding(path, "its stretch is unclear", "either first: 3d, or both start and end")
+        return
+    if baseline.start is None or baseline.end is None:
+        return
+    try:
+        if not baseline_ms(baseline.start) < baseline_ms(baseline.end):
+            yield Finding((*path, "end"), "not after start", "a later time")
+    except ValueError:
+        yield Finding(path, "not a time with a zone", "ISO 8601 such as 2019-11-24T00:00:00Z")
+
+
+def baseline_ms(text: str) -> int:
+    """Milliseconds since the epoch of an ISO 8601 time; ValueError without a zone."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time needs a zone, such as Z")
+    return int(moment.timestamp() * 1000)
+
+
+def _rule_tolerance(path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
+    limits = rule.tolerance
+    path = (*path, "tolerance")
+    if limits.low is None and limits.high is None:
+        yield Finding(path, "neither low nor high", "at least one of them")
+    if limits.low is not None and limits.low > 1:
+        yield Finding((*path, "low"), "above 1", "a ratio of at most 1, such as 0.8")
+    if limits.high is not None and limits.high < 1:
+        yield Finding((*path, "high"), "below 1", "a ratio of at least 1, such as 1.25")
+    if limits.clear_low is not None and not (limits.low or 0) <= limits.clear_low <= 1:
+        yield Finding((*path, "clear_low"), "not between low and 1", "a ratio between low and 1")
+    if limits.clear_high is not None and not 1 <= limits.clear_high <= (limits.high or float("inf")):
+        yield Finding((*path, "clear_high"), "not between 1 and high", "a ratio between 1 and high")
+
+
+_SINK_NEEDS: dict[SinkType, tuple[str, ...]] = {
+    SinkType.ALERTMANAGER: ("urls",),
+    SinkType.WEBHOOK: ("url", "url_file"),
+    SinkType.SLACK: ("url_file",),
+    SinkType.PAGERDUTY: ("routing_key_file",),
+}
+
+
+def _sinks(config: Config) -> Iterator[Finding]:
+    for index, sink in enumerate(config.alerts.sinks):
+        needs = _SINK_NEEDS[sink.type]
+        if not any(getattr(sink, name) for name in needs):
+            yield Finding(("alerts", "sinks", index), f"{sink.type} needs {' or '.join(needs)}", " or ".join(needs))
+    names = [sink_name(sink) for sink in config.alerts.sinks]
+    if len(set(names)) < len(names):
+        yield Finding(("alerts", "sinks"), "two sinks have the same name", "a name: for each of the same type")
+
+
+def sink_name(sink: SinkSpec) -> str:
+    """A sink's name: its own, or its type."""
+    return sink.name or sink.type.value

@@ -1,0 +1,166 @@
+"""river's drift detectors on standardised residuals: early signs of change, no guarantee.
+
+A detector sees, for each closed pane, G / sqrt(V): how far the slice was from its reference
+(or from the rest), over the standard deviation that past panes showed. Raw rates would need
+other parameters for every slice; residuals do not.
+"""
+
+import pickle
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+import river
+from msgspec import Struct
+from river.drift import ADWIN, PageHinkley
+
+from monitor.config import DetectorKind, DetectorSpec
+from monitor.detectors.base import Block, Evidence, Floats, Status
+from monitor.estimates import Ratios, Terms
+
+VERSION = 1
+WARM_UP_PANES = 12
+"""Panes from which the variance is learnt before anything is judged."""
+_DECAY = 0.98
+"""Weight of the past in the running variance (half-life 34 panes)."""
+_RECENT = 0.2
+"""Weight of the newest residual in the running mean that says when a drift is over."""
+
+
+class _River(Protocol):
+    """What is used of a river detector."""
+
+    drift_detected: bool
+
+    def update(self, x: float) -> Any:
+        """Take one value."""
+
+
+class SeriesState(Struct):
+    """State of one slice."""
+
+    detector: bytes
+    """The pickled river detector."""
+    variance: float = 0.0
+    """Running sum of bucket variances …"""
+    weight: float = 0.0
+    """… over the running sum of weights they belong to."""
+    panes: int = 0
+    recent: float = 0.0
+    """Running mean of the latest residuals."""
+    drifted: int = 0
+    """-1 or 1 while drifted to that side."""
+
+
+class _Dump(Struct):
+    version: int
+    river: str
+    series: dict[str, SeriesState]
+
+
+class Residuals(NamedTuple):
+    """Score G, weight W and bucket variance R of a pane, each (S,): G has variance about R."""
+
+    score: Floats
+    weight: Floats
+    variance: Floats
+
+
+def residuals(terms: Terms, is_share: bool) -> Residuals:
+    """How far each slice is from its reference in one pane, with the variance between viewer buckets.
+
+    Shares: G = a - s*b with s the reference share, per bucket U = a_b - s*b_b, W = b.
+    Rates: G = W*(a/b - c/d) with W = b*d/(b+d) (Mantel-Haenszel weight), U_b linearised.
+    R = B/(B-1) * sum(U_b^2), the variance of a sum over buckets.
+    """
+    a, b, c, d = (np.asarray(x, dtype=np.float64) for x in terms[:4])
+    buckets = a.shape[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if is_share:
+            share = c.sum(1) / d.sum(1)
+            parts = a - share[:, None] * b
+            weight = b.sum(1)
+            centred = parts - parts.sum(1, keepdims=True) * (b / b.sum(1, keepdims=True))
+            score = parts.sum(1)
+        else:
+            n, m = b.sum(1), d.sum(1)
+            weight = n * m / (n + m)
+            score = weight * (a.sum(1) / n - c.sum(1) / m)
+            slice_part = weight[:, None] * (a - b * (a.sum(1) / n)[:, None]) / n[:, None]
+            rest_part = weight[:, None] * (c - d * (c.sum(1) / m)[:, None]) / m[:, None]
+            centred = slice_part - rest_part
+    variance = buckets / (buckets - 1) * (centred**2).sum(1)
+    known = np.isfinite(score) & np.isfinite(variance) & (weight > 0)
+    return Residuals(*(np.where(known, x, 0.0) for x in (score, weight, variance)))
+
+
+class DriftDetector:
+    """One river detector for each slice. Evidence is the running mean of recent residuals."""
+
+    def __init__(self, spec: DetectorSpec) -> None:
+        """``spec.kind`` is ``adwin`` or ``page_hinkley``."""
+        self.name = spec.kind.value
+        self._spec = spec
+        self._series: dict[str, SeriesState] = {}
+        self._live: dict[str, _River] = {}
+
+    def _new(self) -> _River:
+        spec = self._spec
+        if spec.kind is DetectorKind.ADWIN:
+            # looked at on every pane: panes are few and each of them matters
+            return ADWIN(delta=spec.delta or 0.002, clock=1, min_window_length=5, grace_period=10)
+        return PageHinkley(delta=spec.delta or 0.5, threshold=spec.threshold, min_instances=10)
+
+    def update(self, block: Block, ratios: Ratios) -> Evidence:
+        """Feed each slice's residual of the pane, and say which slices have drifted and not come back."""
+        found = residuals(block.pane, block.is_share)
+        count = len(block.slices)
+        status = np.full(count, Status.INSUFFICIENT, dtype=np.int64)
+        direction = np.zeros(count, dtype=np.int64)
+        evidence = np.zeros(count)
+        for i, slice_ in enumerate(block.slices):
+            state = self._series.get(slice_)
+            if state is None:
+                state = self._series[slice_] = SeriesState(b"")
+                self._live[slice_] = self._new()
+            self._feed(slice_, state, *(float(x[i]) for x in found))
+            if state.panes >= WARM_UP_PANES and block.enough[i]:
+                status[i] = Status.BREACH if state.drifted else Status.OK
+                direction[i] = state.drifted
+                evidence[i] = state.recent
+        return Evidence(status, direction, evidence)
+
+    def _feed(self, slice_: str, state: SeriesState, score: float, weight: float, variance: float) -> None:
+        if weight <= 0:
+            return
+        expected = weight * state.variance / state.weight if state.weight else 0.0
+        if state.panes >= WARM_UP_PANES and expected > 0:
+            z = float(np.clip(score / np.sqrt(expected), -10.0, 10.0))
+            state.recent += _RECENT * (z - state.recent)
+            detector = self._live[slice_]
+            detector.update(z)
+            if detector.drift_detected:
+                state.drifted = 1 if state.recent > 0 else -1
+            if state.drifted * state.recent < self._spec.clear:
+                state.drifted = 0  # back at the reference, or a drift towards it
+        state.variance = _DECAY * state.variance + variance
+        state.weight = _DECAY * state.weight + weight
+        state.panes += 1
+
+    def dump(self) -> bytes:
+        """All slices' state. river's objects are pickled: the topic that holds them must be trusted."""
+        for slice_, state in self._series.items():
+            state.detector = pickle.dumps(self._live[slice_], protocol=5)
+        return msgspec.msgpack.encode(_Dump(VERSION, river.__version__, self._series))
+
+    def restore(self, data: bytes) -> None:
+        """Bring back a dump; river objects of another version of river start anew, variances stay."""
+        if not data:
+            return
+        dump = msgspec.msgpack.decode(data, type=_Dump)
+        if dump.version != VERSION:
+            return
+        self._series = dump.series
+        for slice_, state in dump.series.items():
+            same = dump.river == river.__version__
+            self._live[slice_] = pickle.loads(state.detector) if same else self._new()  # noqa: S301

@@ -1,0 +1,122 @@
+"""Ratios of sums with intervals from the leave-one-bucket-out jackknife.
+
+Impressions of one viewer are correlated, so the unit that is left out is a bucket of
+viewers, never an impression.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+Floats = NDArray[np.float64]
+
+
+class Ratios(NamedTuple):
+    """Estimates for S series; NaN where there is none. Arrays of shape (S,)."""
+
+    value: Floats
+    lower: Floats
+    upper: Floats
+    log_se: Floats
+    """Standard error of log(value)."""
+
+
+def t_quantile(confidence: float, buckets: int) -> float:
+    """Two-sided quantile of Student's t with ``buckets`` - 1 degrees of freedom.
+
+    >>> round(t_quantile(0.95, 32), 3)
+    2.04
+    """
+    return float(stdtrit(buckets - 1, 0.5 + confidence / 2))
+
+
+def jackknife_se(logs: Floats) -> Floats:
+    """Standard errors from leave-one-out replicates, (S, B) -> (S,).
+
+    sqrt((B-1)/B * sum((x_b - mean)^2)); Efron & Tibshirani, An Introduction to the
+    Bootstrap, 1993, ch. 11.
+    """
+    buckets = logs.shape[1]
+    spread = ((logs - logs.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    return np.asarray(np.sqrt((buckets - 1) / buckets * spread))
+
+
+def double_ratio(terms: "Terms", confidence: float) -> Ratios:
+    """(a/b) / (c/d) with a log-t interval.
+
+    ``value`` is exact, 0 for an absent slice included. For the interval only, an ``a`` of 0 is
+    taken as half an average contribution (Haldane 1956; Anscombe 1956), so that absence has an
+    upper end. NaN where b, c or d is 0, or where one of them lies in a single bucket.
+    """
+    a, b, c, d = (np.asarray(x, dtype=np.float64) for x in terms[:4])
+    totals = [x.sum(axis=1) for x in (a, b, c, d)]
+    known = (totals[1] > 0) & (totals[2] > 0) & (totals[3] > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = (totals[0] / totals[1]) / (totals[2] / totals[3])
+        left = [t[:, None] - x for t, x in zip(totals, (a, b, c, d), strict=True)]
+        left[0] = np.where(left[0] > 0, left[0], terms.half[:, None])
+        logs = np.log(left[0]) - np.log(left[1]) - np.log(left[2]) + np.log(left[3])
+        known &= np.isfinite(logs).all(axis=1)
+        se = np.maximum(jackknife_se(logs), terms.least_se)
+        centre = np.where(totals[0] > 0, value, terms.half / totals[1] / (totals[2] / totals[3]))
+        reach = np.exp(t_quantile(confidence, a.shape[1]) * se)
+        lower = np.where(totals[0] > 0, centre / reach, 0.0)
+        found = [np.where(known, x, np.nan) for x in (value, lower, centre * reach, se)]
+    return Ratios(*found)
+
+
+class Terms(NamedTuple):
+    """What :func:`double_ratio` compares. The first four have shape (S, B): sums per viewer bucket."""
+
+    a: Floats
+    b: Floats
+    c: Floats
+    d: Floats
+    half: Floats
+    """(S,) half an average contribution, in the unit of ``a``."""
+    least_se: Floats
+    """(S,) floor on the standard error of log(value): the Poisson noise of the counts behind ``a``.
+
+    Viewers can only add to it; and buckets that all hold nothing agree with each other.
+    """
+
+
+def share_terms(part: Floats, whole: Floats, reference: tuple[Floats, Floats], impressions: Floats) -> Terms:
+    """Shares against reference shares.
+
+    Args:
+        part: (S, B) the slices' sums of the measure.
+        whole: (B,) the surface's sums of the measure.
+        reference: (S, B) and (B,): part and whole of the reference; for a fixed share s,
+            s/B and 1/B in every bucket.
+        impressions: (S,) impressions behind ``part``; floor on the error of log: 1/sqrt(n + 1/2).
+    """
+    total = np.broadcast_to(whole, part.shape)
+    reference_total = np.broadcast_to(reference[1], part.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        average = np.where(impressions > 0, part.sum(axis=1) / impressions, _mean_contribution(part, impressions))
+    return Terms(part, total, reference[0], reference_total, average / 2, 1 / np.sqrt(impressions + 0.5))
+
+
+def _mean_contribution(part: Floats, impressions: Floats) -> float:
+    count = impressions.sum()
+    return float(part.sum() / count) if count else float("nan")
+
+
+def rate_terms(events: Floats, trials: Floats, counts: Floats | None = None) -> Terms:
+    """Each slice's rate against the rate of all other slices together.
+
+    Args:
+        events: (S, B) engagements (or exposure) per slice.
+        trials: (S, B) impressions per slice.
+        counts: (S,) independent counts behind ``events`` for the Poisson floor; default: the events.
+    """
+    rest_events = events.sum(axis=0) - events
+    rest_trials = trials.sum(axis=0) - trials
+    seen = events.sum(axis=1) if counts is None else counts
+    rest = seen.sum() - seen
+    least = np.sqrt(1 / (seen + 0.5) + 1 / (rest + 0.5)) if counts is None else np.zeros(len(seen))
+    half = np.full(len(seen), 0.5 if counts is None else np.nan)
+    return Terms(events, trials, rest_events, rest_trials, half, least)

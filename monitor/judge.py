@@ -1,0 +1,266 @@
+"""Rules applied to closed panes: from sums to verdicts, each closed pane once."""
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from monitor.config import Config, Metric, Rule, Tolerance, WindowSpec
+from monitor.config.crosscheck import SHARES
+from monitor.config.parse import encode_custom
+from monitor.detectors import Block, Detector, Evidence, Status, make_detector
+from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms
+from monitor.references import Reference, ReferenceShares, make_reference
+from monitor.slices import Projection
+from monitor.sums import CellRows
+from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, Verdict
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+IMPRESSIONS, EXPOSURE, TOP_K, FIRST_ACTION = 0, 1, 2, 3
+"""Places of the measures."""
+
+_SHARE_MEASURE = {
+    Metric.EXPOSURE_SHARE: EXPOSURE,
+    Metric.TOP_K_SHARE: TOP_K,
+    Metric.IMPRESSION_SHARE: IMPRESSIONS,
+}
+
+
+class ClosedPane(NamedTuple):
+    """Cell sums (C, B, M) of a closed pane, and of the window that ends with it."""
+
+    start_ms: int
+    end_ms: int
+    pane: Ints
+    window: Ints
+
+
+class _RuleState(Struct):
+    """A rule's memory for one surface: the last pane it judged, and what it learnt by then, in one value."""
+
+    rule: str
+    """Identity of what the rule measures; another one starts anew."""
+    last_end_ms: int
+    reference: bytes
+    detectors: dict[str, bytes]
+
+
+class RuleJudge:
+    """One rule on one surface."""
+
+    def __init__(self, config: Config, rule: Rule, surface: str, attributes: list[str]) -> None:
+        """No memory yet."""
+        self.rule = rule
+        self.surface = surface
+        self.last_end_ms = 0
+        self.latest: list[Verdict] = []
+        """Verdicts of the last closed pane."""
+        self._actions = config.engagement.actions
+        self._projection = Projection(rule.dimension, attributes, config.limits.max_series)
+        self._reference = (
+            make_reference(rule.reference, config.attributes, rule.dimension, config.limits.buckets)
+            if rule.reference is not None
+            else None
+        )
+        self._detectors: list[Detector] = [make_detector(spec) for spec in rule.detectors]
+        self._confidence = rule.detectors[0].confidence
+
+    @property
+    def measure(self) -> int:
+        """The measure that is the numerator."""
+        rule = self.rule
+        if rule.metric is Metric.ENGAGEMENT_RATE and rule.action is not None:
+            return FIRST_ACTION + self._actions.index(rule.action)
+        return _SHARE_MEASURE.get(rule.metric, EXPOSURE)
+
+    def judge(self, rows: CellRows, closed: ClosedPane) -> list[Verdict]:
+        """Verdicts of a closed pane, one for each slice; a pane judged before gives none."""
+        if closed.end_ms <= self.last_end_ms:
+            return []
+        pane = self._projection.sum(rows, closed.pane)
+        window = self._projection.sum(rows, closed.window)
+        slices = list(self._projection.slices)
+        if self._reference is not None:
+            self._reference.observe(slices, pane[:, :, self.measure], closed.start_ms, closed.end_ms)
+        missing = [name for name in self._named() if name not in slices]
+        slices += missing
+        pane, window = (np.concatenate((x, np.zeros((len(missing), *x.shape[1:]), np.int64))) for x in (pane, window))
+        reference = self._reference.of(slices) if self._reference is not None else None
+        self.last_end_ms = closed.end_ms
+        if self._reference is not None and reference is None:
+            self.latest = [
+                self._verdict(s, closed.end_ms, _nothing(int(n)), reason="learning the baseline")
+                for s, n in zip(slices, window[:, :, IMPRESSIONS].sum(axis=1), strict=True)
+            ]
+        else:
+            self.latest = self._decide(slices, pane, window, reference, closed)
+        return self.latest
+
+    def _named(self) -> list[str]:
+        named = list(self.rule.slices)
+        return named + [n for n in (self._reference.names() if self._reference else []) if n not in named]
+
+    def _terms(self, sums: Ints, reference: ReferenceShares | None) -> Terms:
+        impressions = sums[:, :, IMPRESSIONS].astype(np.float64)
+        part = sums[:, :, self.measure].astype(np.float64)
+        if reference is not None:
+            return share_terms(part, part.sum(axis=0), reference, impressions.sum(axis=1))
+        counts = impressions.sum(axis=1) if self.measure < FIRST_ACTION else None
+        return rate_terms(part, impressions, counts)
+
+    def _decide(
+        self, slices: list[str], pane: Ints, window: Ints, reference: ReferenceShares | None, closed: ClosedPane
+    ) -> list[Verdict]:
+        support = window[:, :, IMPRESSIONS].sum(axis=1)
+        expected = support.astype(np.float64)
+        if reference is not None:
+            expected = np.maximum(expected, np.nan_to_num(reference.shares) * support.sum())
+        terms = self._terms(window, reference)
+        tolerance = band(self.rule.tolerance)
+        block = Block(
+            closed.start_ms,
+            closed.end_ms,
+            slices,
+            terms,
+            self._terms(pane, reference),
+            reference is not None,
+            expected >= self.rule.min_support,
+            tolerance,
+        )
+        ratios = double_ratio(terms, self._confidence)
+        answers = [(d.name, d.update(block, ratios)) for d in self._detectors]
+        wanted = set(self.rule.slices or slices)
+        levels = _levels(terms, ratios)
+        return [
+            self._conclude(i, slice_, closed.end_ms, int(support[i]), block, ratios, levels, answers)
+            for i, slice_ in enumerate(slices)
+            if slice_ in wanted
+        ]
+
+    def _conclude(
+        self,
+        i: int,
+        slice_: str,
+        end_ms: int,
+        support: int,
+        block: Block,
+        ratios: Ratios,
+        levels: tuple[Floats, Floats],
+        answers: list[tuple[str, Evidence]],
+    ) -> Verdict:
+        """The rule is breached when any detector says so; the first that does decides."""
+        name, answer = max(answers, key=lambda each: int(each[1].status[i]))
+        status = Status(int(answer.status[i]))
+        if status is Status.INSUFFICIENT or not np.isfinite(ratios.value[i]):
+            reason = "too few impressions" if not block.enough[i] else "nothing to compare with, or warming up"
+            return self._verdict(slice_, end_ms, _nothing(support), reason=reason)
+        return self._verdict(
+            slice_,
+            end_ms,
+            Estimate(
+                value=float(ratios.value[i]),
+                lower=float(ratios.lower[i]),
+                upper=float(ratios.upper[i]),
+                support=support,
+            ),
+            outcome=Outcome.BREACH if status is Status.BREACH else Outcome.OK,
+            detector=name,
+            evidence=float(answer.evidence[i]),
+            direction=_DIRECTIONS[int(answer.direction[i])],
+            levels=(float(levels[0][i]), float(levels[1][i])),
+        )
+
+    def _verdict(
+        self,
+        slice_: str,
+        end_ms: int,
+        estimate: Estimate,
+        outcome: Outcome = Outcome.INSUFFICIENT,
+        detector: str = "",
+        evidence: float = 0.0,
+        direction: Direction = Direction.NONE,
+        levels: tuple[float | None, float | None] = (None, None),
+        reason: str = "",
+    ) -> Verdict:
+        rule = self.rule
+        return Verdict(
+            rule=rule.name,
+            surface=self.surface,
+            dimension=rule.dimension,
+            slice_=slice_,
+            metric=rule.metric.value,
+            window=rule.window,
+            pane_end_ms=end_ms,
+            verdict=outcome,
+            estimate=estimate,
+            tolerance=band(rule.tolerance),
+            evidence=evidence,
+            detector=detector or self._detectors[0].name,
+            direction=direction,
+            share=levels[0],
+            reference=levels[1],
+            reason=reason,
+        )
+
+    # --- memory ------------------------------------------------------------------------
+
+    def _identity(self) -> str:
+        rule = self.rule
+        parts = [rule.metric, rule.dimension, rule.window, rule.compare, rule.action, rule.reference]
+        return msgspec.json.encode([*parts, rule.detectors], enc_hook=encode_custom).decode()
+
+    def dump(self) -> bytes:
+        """The last pane and everything learnt, as one value."""
+        return msgspec.msgpack.encode(
+            _RuleState(
+                self._identity(),
+                self.last_end_ms,
+                self._reference.dump() if self._reference is not None else b"",
+                {d.name: d.dump() for d in self._detectors},
+            )
+        )
+
+    def restore(self, data: bytes) -> None:
+        """Inverse of :meth:`dump`; memory of a rule that measured something else is not taken."""
+        state = msgspec.msgpack.decode(data, type=_RuleState)
+        if state.rule != self._identity():
+            return
+        self.last_end_ms = state.last_end_ms
+        if self._reference is not None:
+            self._reference.restore(state.reference)
+        for detector in self._detectors:
+            detector.restore(state.detectors.get(detector.name, b""))
+
+
+_DIRECTIONS = {-1: Direction.LOW, 0: Direction.NONE, 1: Direction.HIGH}
+
+
+def band(tolerance: Tolerance) -> ToleranceBand:
+    """The tolerance as verdicts carry it."""
+    return ToleranceBand(low=tolerance.low, high=tolerance.high)
+
+
+def _nothing(support: int) -> Estimate:
+    return Estimate(support=support)
+
+
+def _levels(terms: Terms, ratios: Ratios) -> tuple[Floats, Floats]:
+    """The share or rate itself, and what it was held against."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = terms.a.sum(axis=1) / terms.b.sum(axis=1)
+        reference = terms.c.sum(axis=1) / terms.d.sum(axis=1)
+    return level, reference
+
+
+def rules_of(config: Config, surface: str) -> list[Rule]:
+    """Rules that watch a surface."""
+    return [rule for rule in config.rules if surface in (rule.surfaces or config.surfaces)]
+
+
+def window_of(config: Config, rule: Rule) -> WindowSpec:
+    """The rule's window."""
+    return next(spec for spec in config.windows if spec.name == rule.window)

@@ -1,0 +1,102 @@
+"""What panels show: impressions, exposure shares and engagement rates of every slice and window.
+
+Slices with fewer impressions than ``limits.suppress_below`` are left out.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.config import Config
+from monitor.estimates import Ratios, Terms, double_ratio, share_terms
+from monitor.judge import EXPOSURE, FIRST_ACTION, IMPRESSIONS, rules_of
+from monitor.references import ReferenceShares
+from monitor.slices import Projection
+from monitor.surface import SurfacePanes
+from monitor.windows import SlidingWindow
+
+Ints = NDArray[np.int64]
+CONFIDENCE = 0.95
+
+
+class Share(NamedTuple):
+    """A slice's exposure in a window."""
+
+    window: str
+    dimension: str
+    slice: str
+    impressions: int
+    share: float
+    lower: float
+    upper: float
+
+
+class Rate(NamedTuple):
+    """A slice's engagement rate in a matured window."""
+
+    window: str
+    dimension: str
+    slice: str
+    action: str
+    rate: float
+
+
+class SurfacePanels:
+    """Computes the figures of one surface from its running windows, when asked."""
+
+    def __init__(self, config: Config, panes: SurfacePanes) -> None:
+        """Dimensions are those listed and those of rules."""
+        wanted = [*config.dimensions, *(rule.dimension for rule in rules_of(config, panes.surface))]
+        self._panes = panes
+        self._suppress_below = config.limits.suppress_below
+        self._actions = config.engagement.actions
+        self._projections = [
+            Projection(dimension, panes.attributes, config.limits.max_series)
+            for dimension in dict.fromkeys(wanted)
+        ]
+
+    def shares(self) -> Iterator[Share]:
+        """Exposure of every slice that is large enough, with a 95 % jackknife interval."""
+        for view in self._panes.views:
+            for projection, sums in self._slices(view.live):
+                impressions = sums[:, :, IMPRESSIONS].sum(axis=1)
+                ratios = _plain_shares(sums[:, :, EXPOSURE].astype(np.float64), impressions)
+                for i in np.flatnonzero(impressions >= max(self._suppress_below, 1)):
+                    if np.isfinite(ratios.value[i]):
+                        yield Share(
+                            view.spec.name,
+                            projection.dimension,
+                            projection.slices[i],
+                            int(impressions[i]),
+                            float(ratios.value[i]),
+                            float(ratios.lower[i]),
+                            float(min(ratios.upper[i], 1.0)),
+                        )
+
+    def rates(self) -> Iterator[Rate]:
+        """Engagements per impression of every slice that is large enough."""
+        for view in self._panes.views:
+            if view.matured is None:
+                continue
+            for projection, sums in self._slices(view.matured):
+                totals = sums.sum(axis=1)
+                for i in np.flatnonzero(totals[:, IMPRESSIONS] >= max(self._suppress_below, 1)):
+                    for a, action in enumerate(self._actions):
+                        rate = float(totals[i, FIRST_ACTION + a] / totals[i, IMPRESSIONS])
+                        yield Rate(view.spec.name, projection.dimension, projection.slices[i], action, rate)
+
+    def _slices(self, window: SlidingWindow) -> Iterator[tuple[Projection, Ints]]:
+        layout = self._panes.layout
+        cells = window.total.array(len(self._panes.rows), layout.buckets, layout.measures)
+        for projection in self._projections:
+            yield projection, projection.sum(self._panes.rows, cells)
+
+
+def _plain_shares(part: NDArray[np.float64], impressions: Ints) -> Ratios:
+    """Shares with intervals, held against the constant 1."""
+    buckets = part.shape[1]
+    one = ReferenceShares(np.full_like(part, 1 / buckets), np.full(buckets, 1 / buckets))
+    terms: Terms = share_terms(part, part.sum(axis=0), one, impressions.astype(np.float64))
+    return double_ratio(terms, CONFIDENCE)

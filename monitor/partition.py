@@ -1,0 +1,205 @@
+"""One source partition in aggregate: its watermark, its open panes, its place in the log.
+
+Everything here is a function of the partition's log alone. Whether an event is late is
+decided by the events before it in the log, never by how the log was cut into batches.
+"""
+
+from collections import Counter
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.cells import OTHER, Cell
+from monitor.config import Config
+from monitor.decoding import Columns, EngagementDecoder, ImpressionDecoder
+from monitor.pane_sums import PaneSums
+from monitor.rejections import Reason, Rejected
+from monitor.snapshots import Kind, PaneSnapshot
+
+Ints = NDArray[np.int64]
+
+
+class PaneClock(NamedTuple):
+    """How panes of one kind of source are cut and when they close."""
+
+    pane_ms: int
+    close_delay_ms: int
+    """A pane closes when the watermark has passed its end by this much."""
+
+    def start(self, ts_ms: int) -> int:
+        """Start of the pane that holds a time; panes are half-open and aligned to the epoch."""
+        return ts_ms - ts_ms % self.pane_ms
+
+    def closed_through(self, watermark_ms: int) -> int:
+        """All panes that end at or before this time are closed."""
+        return self.start(max(watermark_ms - self.close_delay_ms, 0))
+
+
+def pane_clock(config: Config, kind: Kind) -> PaneClock:
+    """Impressions close after the allowed lateness; engagements after the attribution window too."""
+    if kind is Kind.IMPRESSIONS:
+        return PaneClock(config.time.pane, config.time.allowed_lateness)
+    return PaneClock(
+        config.engagement.pane, config.time.allowed_lateness + config.engagement.attribution_window
+    )
+
+
+class Resume(msgspec.Struct, frozen=True, kw_only=True):
+    """What a commit remembers beside its offset, as the commit's metadata.
+
+    ``position`` is how far the log had been read; records between the committed offset and
+    it are read again to rebuild open panes, and were already judged and counted.
+    """
+
+    watermark_ms: int = 0
+    position: int = 0
+
+
+class Batch(NamedTuple):
+    """Records of one partition, in log order. Arrays have shape (N,)."""
+
+    values: list[bytes | None]
+    offsets: Ints
+    record_ms: Ints
+    """The record's own time in Kafka; negative where the record has none."""
+
+
+class Outcome(NamedTuple):
+    """What became of a batch, in events (records of the source topic)."""
+
+    accepted: int
+    rejected: list[Rejected]
+    replayed: int
+    """Read again after a restart; judged and counted before."""
+    items: int
+    overflowed: int
+
+
+class SourcePartition:
+    """State and logic of one source partition."""
+
+    def __init__(
+        self,
+        config: Config,
+        kind: Kind,
+        decoder: ImpressionDecoder | EngagementDecoder,
+        start_offset: int,
+        resume: Resume | None = None,
+    ) -> None:
+        """Begin at ``start_offset``, with what the last commit remembered."""
+        self.kind = kind
+        self.watermark_ms = resume.watermark_ms if resume else 0
+        self.position = start_offset
+        self.panes_closed = 0
+        self._judged_before = resume.position if resume else 0
+        self._from_offset = start_offset
+        self._config = config
+        self._decoder = decoder
+        self._clock = pane_clock(config, kind)
+        self._panes: dict[tuple[int, int], PaneSums] = {}  # (surface index, pane start)
+        self._surfaces = [*config.surfaces, OTHER]
+        self._other: Cell = decoder.other
+        self._measures = 3 if kind is Kind.IMPRESSIONS else len(config.engagement.actions)
+
+    def read(self, batch: Batch) -> Outcome:
+        """Count a batch: the only way that events enter the sums."""
+        columns = self._decoder.decode(batch.values)
+        offsets = batch.offsets[columns.index]
+        future = self._in_the_future(columns.ts_ms, batch.record_ms[columns.index])
+        late, watermark = self._late(columns, future)
+        good = ~(future | late)
+        overflowed = self._count(columns, offsets, good) if good.any() else 0
+        self.watermark_ms = watermark
+        self.position = int(batch.offsets[-1]) + 1
+
+        fresh = offsets >= self._judged_before
+        rejected = [r for r in columns.rejected if batch.offsets[r.index] >= self._judged_before]
+        for flags, reason, detail in (
+            (future, Reason.FUTURE, "ahead of its record's time"),
+            (late & ~future, Reason.LATE, "its pane is closed"),
+        ):
+            rejected += [Rejected(int(i), reason, detail) for i in columns.index[flags & fresh]]
+        accepted = int(np.count_nonzero(good & fresh))
+        replayed = int(np.count_nonzero(batch.offsets < self._judged_before))
+        items = int(np.count_nonzero((good & fresh)[columns.event]))
+        return Outcome(accepted, rejected, replayed, items, overflowed)
+
+    def _in_the_future(self, ts_ms: Ints, record_ms: Ints) -> NDArray[np.bool_]:
+        return (record_ms >= 0) & (ts_ms > record_ms + self._config.time.allowed_skew)
+
+    def _late(self, columns: Columns, future: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+        """Which events come after their pane has closed, and the watermark after the batch."""
+        if len(columns.ts_ms) == 0:
+            return np.zeros(0, dtype=np.bool_), self.watermark_ms
+        clock = self._clock
+        seen = np.maximum.accumulate(
+            np.concatenate(([self.watermark_ms], np.where(future, 0, columns.ts_ms)))
+        )
+        pane_end = columns.anchor_ms - columns.anchor_ms % clock.pane_ms + clock.pane_ms
+        return pane_end + clock.close_delay_ms <= seen[:-1], int(seen[-1])
+
+    def _count(self, columns: Columns, offsets: Ints, good: NDArray[np.bool_]) -> int:
+        """Add the good events' contributions to their panes; how many overflowed."""
+        keep = good[columns.event]
+        event = columns.event[keep]
+        anchor = columns.anchor_ms[event]
+        start = anchor - anchor % self._clock.pane_ms
+        order = np.lexsort((start, columns.surface[keep]))
+        group_of = np.stack((columns.surface[keep], start), axis=1)[order]
+        edges = np.flatnonzero(np.any(np.diff(group_of, axis=0) != 0, axis=1)) + 1
+        overflowed = 0
+        for rows in np.split(order, edges):
+            surface, pane_start = int(columns.surface[keep][rows[0]]), int(start[rows[0]])
+            pane = self._pane(surface, pane_start)
+            codes, first, which = np.unique(columns.cell[keep][rows], return_index=True, return_inverse=True)
+            by_appearance = np.argsort(first)
+            rank = np.empty_like(by_appearance)
+            rank[by_appearance] = np.arange(len(codes))
+            cells = [self._decoder.names(int(code)) for code in codes[by_appearance]]
+            before = pane.overflowed
+            pane.add(cells, rank[which], columns.bucket[keep][rows], columns.measure[keep][rows], self._other)
+            pane.covers(int(offsets[event[rows[0]]]), int(offsets[event[rows[-1]]]) + 1)
+            overflowed += pane.overflowed - before
+        return overflowed
+
+    def _pane(self, surface: int, start_ms: int) -> PaneSums:
+        pane = self._panes.get((surface, start_ms))
+        if pane is None:
+            limits = self._config.limits
+            pane = PaneSums(start_ms, self._from_offset, limits.buckets, self._measures, limits.max_cells)
+            self._panes[surface, start_ms] = pane
+        return pane
+
+    def take_snapshots(self) -> dict[str, list[PaneSnapshot]]:
+        """Per surface, what changed since the last call; panes that have closed are then let go."""
+        taken: dict[str, list[PaneSnapshot]] = {}
+        for (surface, _), pane in sorted(self._panes.items(), key=lambda entry: entry[0]):
+            if pane.dirty:
+                taken.setdefault(self._surfaces[surface], []).extend(pane.take_snapshots())
+        closed_through = self._clock.closed_through(self.watermark_ms)
+        gone = [key for key in self._panes if key[1] + self._clock.pane_ms <= closed_through]
+        self.panes_closed += len(gone)
+        for key in gone:
+            del self._panes[key]
+        return taken
+
+    def commit_point(self) -> tuple[int, Resume]:
+        """The first offset that an open pane still needs, and what to remember with it.
+
+        Call it after the snapshots taken are acknowledged by the broker.
+        """
+        needed = min((pane.first_offset for pane in self._panes.values()), default=self.position)
+        position = max(self.position, self._judged_before)
+        return needed, Resume(watermark_ms=self.watermark_ms, position=position)
+
+    @property
+    def open_panes(self) -> int:
+        """Panes held in memory."""
+        return len(self._panes)
+
+
+def count_reasons(rejected: list[Rejected]) -> Counter[Reason]:
+    """How many were rejected for which reason."""
+    return Counter(r.reason for r in rejected)

@@ -1,0 +1,106 @@
+"""Sums over (cell, bucket, measure) as flat vectors that grow with the number of cells.
+
+Entry ((cell * B) + bucket) * M + measure of a vector belongs to that cell, bucket and
+measure, so a new cell only lengthens the vector. All arithmetic is on int64: adding and
+subtracting in any order gives the same bits.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.cells import Cell
+
+Ints = NDArray[np.int64]
+
+
+class Sparse(NamedTuple):
+    """Non-zero entries of a vector: positions ascending and unique, and their values."""
+
+    index: Ints
+    values: Ints
+
+
+EMPTY = Sparse(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+
+class Sums:
+    """A growing vector of sums."""
+
+    def __init__(self) -> None:
+        """All zero."""
+        self.flat: Ints = np.zeros(0, dtype=np.int64)
+
+    def add(self, sparse: Sparse, sign: int = 1) -> None:
+        """Add (or with sign -1 subtract) sparse entries."""
+        if len(sparse.index) == 0:
+            return
+        self._reach(int(sparse.index[-1]) + 1)
+        self.flat[sparse.index] += sign * sparse.values
+
+    def add_sums(self, other: "Sums", sign: int = 1) -> None:
+        """Add (or subtract) another vector."""
+        self._reach(len(other.flat))
+        self.flat[: len(other.flat)] += sign * other.flat
+
+    def _reach(self, length: int) -> None:
+        if length > len(self.flat):
+            grown = np.zeros(max(length, 2 * len(self.flat)), dtype=np.int64)
+            grown[: len(self.flat)] = self.flat
+            self.flat = grown
+
+    def sparse(self) -> Sparse:
+        """The non-zero entries."""
+        index = np.flatnonzero(self.flat)
+        return Sparse(index, self.flat[index])
+
+    def array(self, cells: int, buckets: int, measures: int) -> Ints:
+        """A copy with shape (cells, buckets, measures)."""
+        size = cells * buckets * measures
+        full = np.zeros(size, dtype=np.int64)
+        known = min(size, len(self.flat))
+        full[:known] = self.flat[:known]
+        return full.reshape(cells, buckets, measures)
+
+
+class CellRows:
+    """Row numbers of the cells of one surface, shared by all its vectors."""
+
+    def __init__(self, max_rows: int, other: Cell) -> None:
+        """At most ``max_rows`` cells; what does not fit goes to the row of ``other``."""
+        self._max_rows = max_rows
+        self._other = other
+        self._rows: dict[Cell, int] = {}
+        self.names: list[Cell] = []
+        self.refused = 0
+        """Cells that did not fit, counted each time they came."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.names)
+
+    def row(self, cell: Cell) -> int:
+        """The cell's row; new cells get the next one."""
+        row = self._rows.get(cell)
+        if row is None:
+            if len(self.names) >= self._max_rows and cell != self._other:
+                self.refused += 1
+                return self.row(self._other)
+            row = self._rows[cell] = len(self.names)
+            self.names.append(cell)
+        return row
+
+    def rows(self, cells: list[Cell]) -> Ints:
+        """Rows of several cells."""
+        return np.array([self.row(cell) for cell in cells], dtype=np.int64)
+
+
+def merge_entries(index: Ints, values: Ints) -> Sparse:
+    """Sparse entries from positions that may repeat and be in any order."""
+    unique, inverse = np.unique(index, return_inverse=True)
+    if len(unique) == len(index) and np.array_equal(unique, index):
+        return Sparse(index, values)
+    summed = np.zeros(len(unique), dtype=np.int64)
+    np.add.at(summed, inverse, values)
+    return Sparse(unique, summed)

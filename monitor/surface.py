@@ -1,0 +1,262 @@
+"""One surface in the monitor: its panes merged over source partitions, and its sliding windows.
+
+Raw snapshots live until their pane can no longer change (it is *sealed*: closed in every
+partition, and the correction horizon has passed). Then the pane is kept merged, once; and
+when all panes of a coarser slide are sealed, the coarse pane replaces them.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from monitor.cells import cell_attributes, other_cell
+from monitor.config import Config, Duration, WindowSpec, meaning_sha256
+from monitor.partition import pane_clock
+from monitor.progress import Progress
+from monitor.snapshots import Kind, PaneSnapshot, decode_raw, encode_raw, is_partial
+from monitor.store import Layout, Store, decode_sums, encode_sums, spread
+from monitor.sums import CellRows, Sparse
+from monitor.windows import PaneSeries, SlidingWindow
+
+IMPRESSION_MEASURES = 3
+RawKey = tuple[Kind, int, int, int]
+"""(kind, source partition, pane start, part)"""
+
+
+class Applied(StrEnum):
+    """What became of a snapshot."""
+
+    APPLIED = "applied"
+    STALE = "stale"
+    """Not newer than the one held: a repeat, or a writer that was replaced."""
+    PARTIAL = "partial"
+    """Lacks events that the one held has counted; refused."""
+    SEALED = "sealed"
+    """Its pane can no longer change; refused."""
+
+
+class _Raw(NamedTuple):
+    snapshot: PaneSnapshot
+    entries: Sparse
+
+
+class WindowViews(NamedTuple):
+    """The running windows of one window specification."""
+
+    spec: WindowSpec
+    live: SlidingWindow
+    """Up to and with the pane that is filling; for panels."""
+    closed: SlidingWindow
+    """Closed panes only; exposure rules are judged on it."""
+    matured: SlidingWindow | None
+    """Panes whose attribution window is over; engagement is judged on it."""
+
+
+class SurfacePanes:
+    """Panes and windows of one surface."""
+
+    def __init__(self, config: Config, surface: str, store: Store) -> None:
+        """Empty; :meth:`load` brings back what the store remembers."""
+        self.surface = surface
+        self.layout = Layout(config.limits.buckets, IMPRESSION_MEASURES + len(config.engagement.actions))
+        self.rows = CellRows(4 * config.limits.max_cells, other_cell(config))
+        self.attributes = cell_attributes(config)
+        self.sealed_through = dict.fromkeys(Kind, 0)
+        self._config = config
+        self._store = store
+        self._meaning = meaning_sha256(config)
+        self._kinds = [Kind.IMPRESSIONS, *([Kind.ENGAGEMENTS] if config.engagement.actions else [])]
+        self._raw: dict[RawKey, _Raw] = {}
+        self._base = {kind: PaneSeries(pane_clock(config, kind).pane_ms) for kind in self._kinds}
+        self._levels = {spec.slide: PaneSeries(spec.slide) for spec in config.windows}
+        self._complete: set[tuple[int, int]] = set()  # (slide, start) of coarse panes in the store
+        self._chunks: dict[str, int] = {}  # records that hold the sums under a key
+        self.views = [self._views(spec) for spec in config.windows]
+
+    def _views(self, spec: WindowSpec) -> WindowViews:
+        series = self._levels[spec.slide]
+        return WindowViews(
+            spec,
+            SlidingWindow(series, spec.length),
+            SlidingWindow(series, spec.length),
+            SlidingWindow(series, spec.length) if self._takes(spec.slide, Kind.ENGAGEMENTS) else None,
+        )
+
+    def _takes(self, slide_ms: int, kind: Kind) -> bool:
+        """Whether panes of the kind fit into panes of this slide."""
+        return kind in self._base and slide_ms % self._base[kind].slide_ms == 0
+
+    # --- snapshots in ------------------------------------------------------------------
+
+    def apply(self, kind: Kind, partition: int, snapshot: PaneSnapshot) -> Applied:
+        """Take a snapshot: store it, and correct the panes and windows by what changed."""
+        if kind not in self._base:
+            return Applied.SEALED
+        key = (kind, partition, snapshot.pane_start_ms, snapshot.part)
+        if snapshot.pane_start_ms + self._base[kind].slide_ms <= self.sealed_through[kind]:
+            return Applied.SEALED
+        held = self._raw.get(key)
+        if held is not None:
+            if is_partial(held.snapshot, snapshot):
+                return Applied.PARTIAL
+            if snapshot.end_offset <= held.snapshot.end_offset:
+                return Applied.STALE
+        self._store.put(self._raw_key(key), encode_raw(self._meaning, snapshot))
+        self._hold(key, snapshot)
+        return Applied.APPLIED
+
+    def _raw_key(self, key: RawKey) -> str:
+        return f"raw|{self.surface}|{key[0]}|{key[1]}|{key[2]}|{key[3]}"
+
+    def _hold(self, key: RawKey, snapshot: PaneSnapshot) -> None:
+        kind, _, start, _ = key
+        measures = IMPRESSION_MEASURES if kind is Kind.IMPRESSIONS else self.layout.measures - IMPRESSION_MEASURES
+        first = 0 if kind is Kind.IMPRESSIONS else IMPRESSION_MEASURES
+        entries = spread(
+            snapshot.cells, snapshot.index, snapshot.values, self.rows, self.layout, measures, first
+        )
+        held = self._raw.get(key)
+        for series in self._series_of(kind, start):
+            if held is not None:
+                series.correct(start, held.entries, -1)
+            series.correct(start, entries)
+        self._raw[key] = _Raw(snapshot, entries)
+
+    def _series_of(self, kind: Kind, start_ms: int) -> list[PaneSeries]:
+        """The base panes of the kind, and every coarser level that is not complete at that time."""
+        coarser = [
+            series
+            for slide, series in self._levels.items()
+            if self._takes(slide, kind) and (slide, series.start(start_ms)) not in self._complete
+        ]
+        return [self._base[kind], *coarser]
+
+    # --- time moves on -----------------------------------------------------------------
+
+    def show_through(self, progress: Progress) -> None:
+        """Move the live and matured windows to what event time allows."""
+        watermark = progress.watermark_ms(Kind.IMPRESSIONS)
+        for view in self.views:
+            if watermark:
+                view.live.advance(watermark - watermark % view.spec.slide + view.spec.slide)
+
+    def seal(self, progress: Progress) -> int:
+        """Merge panes that can no longer change, and forget what no window needs. Returns panes sealed."""
+        horizon = self._config.time.correction_horizon
+        sealed = 0
+        for kind in self._kinds:
+            base = self._base[kind]
+            through = progress.complete_through(kind) - horizon
+            through -= through % base.slide_ms
+            if through > self.sealed_through[kind]:
+                sealed += self._seal_base(kind, through)
+        if sealed:
+            self._seal_levels()
+            self._forget()
+        return sealed
+
+    def _seal_base(self, kind: Kind, through: int) -> int:
+        base = self._base[kind]
+        ripe = sorted(s for s in base.panes if self.sealed_through[kind] < s + base.slide_ms <= through)
+        for start in ripe:
+            base.pack(start)
+            self._write_sums(f"base|{self.surface}|{kind}|{start}", base.entries(start))
+        self.sealed_through[kind] = through
+        state = {k.value: v for k, v in self.sealed_through.items()}
+        self._store.put(f"sealed|{self.surface}", msgspec.msgpack.encode((self._meaning, state)))
+        for key in [k for k in self._raw if k[0] is kind and k[2] + base.slide_ms <= through]:
+            del self._raw[key]
+            self._store.delete(self._raw_key(key))
+        return len(ripe)
+
+    def _write_sums(self, key: str, entries: Sparse) -> None:
+        chunks = encode_sums(entries, self.rows, self.layout, self._meaning)
+        self._chunks[key] = len(chunks)
+        for chunk, data in enumerate(chunks):
+            self._store.put(f"{key}|{chunk}", data)
+
+    def _seal_levels(self) -> None:
+        for slide, series in self._levels.items():
+            through = min(self.sealed_through[kind] for kind in self._kinds if self._takes(slide, kind))
+            for start in sorted(series.panes):
+                if start + slide <= through and (slide, start) not in self._complete:
+                    series.pack(start)
+                    self._write_sums(f"level|{self.surface}|{int(slide)}|{start}", series.entries(start))
+                    self._complete.add((slide, start))
+
+    def _forget(self) -> None:
+        """Drop base panes that every coarser level has taken over, and coarse panes no window holds."""
+        for kind, base in self._base.items():
+            needed = [
+                self._first_incomplete(series)
+                for slide, series in self._levels.items()
+                if self._takes(slide, kind)
+            ]
+            before = min([self.sealed_through[kind], *needed])
+            for start in base.drop_before(before - before % base.slide_ms):
+                self._delete_sums(f"base|{self.surface}|{kind}|{start}")
+        for slide, series in self._levels.items():
+            oldest = min(window.span.start_ms for window in series.windows)
+            for start in series.drop_before(min(oldest, self._first_incomplete(series))):
+                self._complete.discard((slide, start))
+                self._delete_sums(f"level|{self.surface}|{int(slide)}|{start}")
+
+    def _first_incomplete(self, series: PaneSeries) -> int:
+        slide = series.slide_ms
+        waiting = [start for start in series.panes if (slide, start) not in self._complete]
+        return min(waiting, default=1 << 62)
+
+    def _delete_sums(self, key: str) -> None:
+        for chunk in range(self._chunks.pop(key, 0)):
+            self._store.delete(f"{key}|{chunk}")
+
+    # --- restart -----------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Bring back what the store remembers of this surface; drop what has another meaning."""
+        sums: dict[str, list[tuple[str, bytes]]] = {}
+        raws: list[tuple[str, bytes]] = []
+        for key, value in self._store.items():
+            what, surface, *_ = key.split("|")
+            if surface != self.surface:
+                continue
+            if what in ("base", "level"):
+                sums.setdefault(key.rpartition("|")[0], []).append((key, value))
+            elif what == "raw":
+                raws.append((key, value))
+            elif what == "sealed":
+                meaning, state = msgspec.msgpack.decode(value)
+                if meaning == self._meaning:
+                    self.sealed_through.update({Kind(k): v for k, v in state.items() if Kind(k) in self._kinds})
+        for key in sorted(sums, reverse=True):  # "level" before "base": complete levels take no base panes
+            self._load_sums(key, sums[key])
+        for key, value in raws:
+            self._load_raw(key, value)
+
+    def _load_sums(self, key: str, chunks: list[tuple[str, bytes]]) -> None:
+        what, _, series_name, start_text = key.split("|")
+        start = int(start_text)
+        entries = decode_sums([value for _, value in chunks], self.rows, self.layout, self._meaning)
+        known = series_name in self._kinds if what == "base" else int(series_name) in self._levels
+        if entries is None or not known:
+            for name, _ in chunks:
+                self._store.delete(name)
+            return
+        self._chunks[key] = len(chunks)
+        if what == "level":
+            self._levels[Duration(int(series_name))].panes[start] = entries
+            self._complete.add((int(series_name), start))
+        else:
+            for series in self._series_of(Kind(series_name), start):
+                series.correct(start, entries)
+
+    def _load_raw(self, key: str, value: bytes) -> None:
+        _, _, kind_text, partition, start, part = key.split("|")
+        kind = Kind(kind_text)
+        meaning, snapshot = decode_raw(value)
+        current = meaning == self._meaning and kind in self._base
+        if current and int(start) + self._base[kind].slide_ms > self.sealed_through[kind]:
+            self._hold((kind, int(partition), int(start), int(part)), snapshot)
+        else:
+            self._store.delete(key)

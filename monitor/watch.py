@@ -1,0 +1,105 @@
+"""One surface watched: snapshots and progress in, verdicts out, state in a store."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from monitor.config import Config, Metric
+from monitor.judge import ClosedPane, RuleJudge, rules_of, window_of
+from monitor.progress import Progress
+from monitor.snapshots import Kind, PaneSnapshot
+from monitor.store import Store
+from monitor.surface import Applied, SurfacePanes
+from monitor.sums import Sums
+from monitor.verdicts import Outcome, Verdict
+from monitor.windows import SlidingWindow
+
+
+class SurfaceWatch:
+    """Panes, windows and rules of one surface. Deterministic: no clock, no input but its arguments."""
+
+    def __init__(self, config: Config, surface: str, store: Store) -> None:
+        """Bring back what the store remembers."""
+        self.surface = surface
+        self.panes = SurfacePanes(config, surface, store)
+        self.judges = [
+            RuleJudge(config, rule, surface, self.panes.attributes) for rule in rules_of(config, surface)
+        ]
+        self.outcomes: Counter[Outcome] = Counter()
+        self.panes_sealed = 0
+        self._store = store
+        self._by_window: dict[tuple[str, Kind], list[RuleJudge]] = {}
+        for judge in self.judges:
+            kind = Kind.ENGAGEMENTS if judge.rule.metric is Metric.ENGAGEMENT_RATE else Kind.IMPRESSIONS
+            self._by_window.setdefault((window_of(config, judge.rule).name, kind), []).append(judge)
+        self._load()
+
+    def _load(self) -> None:
+        self.panes.load()
+        memory = {key: value for key, value in self._store.items() if key.startswith(f"rule|{self.surface}|")}
+        for judge in self.judges:
+            key = self._rule_key(judge)
+            if key in memory:
+                judge.restore(memory.pop(key))
+        for key in memory:  # rules that are gone
+            self._store.delete(key)
+
+    def _rule_key(self, judge: RuleJudge) -> str:
+        return f"rule|{self.surface}|{judge.rule.name}"
+
+    def apply(self, kind: Kind, partition: int, snapshot: PaneSnapshot) -> Applied:
+        """Take a snapshot."""
+        return self.panes.apply(kind, partition, snapshot)
+
+    def advance(self, progress: Progress) -> list[Verdict]:
+        """Let event time move: judge every pane that has closed, seal those that can no longer change.
+
+        The caller publishes the verdicts, then calls :meth:`remember`.
+        """
+        self.panes.show_through(progress)
+        verdicts: list[Verdict] = []
+        for view in self.panes.views:
+            for kind, window in ((Kind.IMPRESSIONS, view.closed), (Kind.ENGAGEMENTS, view.matured)):
+                if window is None:
+                    continue
+                judges = self._by_window.get((view.spec.name, kind), [])
+                through = window.series.start(progress.complete_through(kind))
+                if judges:
+                    for closed in self._closing(window, judges, through):
+                        for judge in judges:
+                            verdicts += judge.judge(self.panes.rows, closed)
+                else:
+                    window.advance(through)
+        self.outcomes.update(verdict.verdict for verdict in verdicts)
+        self.panes_sealed += self.panes.seal(progress)
+        return verdicts
+
+    def remember(self) -> None:
+        """Save each rule's last pane and detectors together; after the verdicts are published."""
+        for judge in self.judges:
+            if judge.last_end_ms:
+                self._store.put(self._rule_key(judge), judge.dump())
+
+    def _closing(self, window: SlidingWindow, judges: list[RuleJudge], through: int) -> Iterator[ClosedPane]:
+        """The panes that closed since the last call, in order; long stretches without data are passed over."""
+        series, slide = window.series, window.series.slide_ms
+        end = max(window.end_ms, min(judge.last_end_ms for judge in judges))
+        if end == 0:
+            end = min(series.panes, default=through)
+        while end + slide <= through:
+            end += slide
+            window.advance(end)
+            yield self._closed(window, end - slide, end)
+            if not window.total.flat.any():
+                coming = min((start for start in series.panes if start >= end), default=through)
+                end = max(end, min(coming, through - slide))
+
+    def _closed(self, window: SlidingWindow, start_ms: int, end_ms: int) -> ClosedPane:
+        pane = Sums()
+        pane.add(window.series.entries(start_ms))
+        layout, cells = self.panes.layout, len(self.panes.rows)
+        return ClosedPane(
+            start_ms,
+            end_ms,
+            pane.array(cells, layout.buckets, layout.measures),
+            window.total.array(cells, layout.buckets, layout.measures),
+        )

@@ -1,0 +1,1 @@
+"""Everything Kafka, Faust and the command line."""
