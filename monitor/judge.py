@@ -7,14 +7,11 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.config import Config, Metric, Rule, Tolerance, WindowSpec
-from monitor.config.crosscheck import SHARES
+from monitor.config import Config, Metric, Rule, Tolerance
 from monitor.config.parse import encode_custom
 from monitor.detectors import Block, Detector, Evidence, Status, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms
 from monitor.references import Reference, ReferenceShares, make_reference
-from monitor.slices import Projection
-from monitor.sums import CellRows
 from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, Verdict
 
 Ints = NDArray[np.int64]
@@ -31,10 +28,11 @@ _SHARE_MEASURE = {
 
 
 class ClosedPane(NamedTuple):
-    """Cell sums (C, B, M) of a closed pane, and of the window that ends with it."""
+    """A closed pane in one dimension: slices, and their sums (S, B, M) in it and in the window it ends."""
 
     start_ms: int
     end_ms: int
+    slices: list[str]
     pane: Ints
     window: Ints
 
@@ -52,7 +50,7 @@ class _RuleState(Struct):
 class RuleJudge:
     """One rule on one surface."""
 
-    def __init__(self, config: Config, rule: Rule, surface: str, attributes: list[str]) -> None:
+    def __init__(self, config: Config, rule: Rule, surface: str) -> None:
         """No memory yet."""
         self.rule = rule
         self.surface = surface
@@ -60,7 +58,6 @@ class RuleJudge:
         self.latest: list[Verdict] = []
         """Verdicts of the last closed pane."""
         self._actions = config.engagement.actions
-        self._projection = Projection(rule.dimension, attributes, config.limits.max_series)
         self._reference = (
             make_reference(rule.reference, config.attributes, rule.dimension, config.limits.buckets)
             if rule.reference is not None
@@ -77,13 +74,11 @@ class RuleJudge:
             return FIRST_ACTION + self._actions.index(rule.action)
         return _SHARE_MEASURE.get(rule.metric, EXPOSURE)
 
-    def judge(self, rows: CellRows, closed: ClosedPane) -> list[Verdict]:
+    def judge(self, closed: ClosedPane) -> list[Verdict]:
         """Verdicts of a closed pane, one for each slice; a pane judged before gives none."""
         if closed.end_ms <= self.last_end_ms:
             return []
-        pane = self._projection.sum(rows, closed.pane)
-        window = self._projection.sum(rows, closed.window)
-        slices = list(self._projection.slices)
+        pane, window, slices = closed.pane, closed.window, list(closed.slices)
         if self._reference is not None:
             self._reference.observe(slices, pane[:, :, self.measure], closed.start_ms, closed.end_ms)
         missing = [name for name in self._named() if name not in slices]
@@ -254,13 +249,3 @@ def _levels(terms: Terms, ratios: Ratios) -> tuple[Floats, Floats]:
         level = terms.a.sum(axis=1) / terms.b.sum(axis=1)
         reference = terms.c.sum(axis=1) / terms.d.sum(axis=1)
     return level, reference
-
-
-def rules_of(config: Config, surface: str) -> list[Rule]:
-    """Rules that watch a surface."""
-    return [rule for rule in config.rules if surface in (rule.surfaces or config.surfaces)]
-
-
-def window_of(config: Config, rule: Rule) -> WindowSpec:
-    """The rule's window."""
-    return next(spec for spec in config.windows if spec.name == rule.window)

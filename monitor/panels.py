@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from monitor.config import Config
 from monitor.estimates import Ratios, Terms, double_ratio, share_terms
-from monitor.judge import EXPOSURE, FIRST_ACTION, IMPRESSIONS, rules_of
+from monitor.judge import EXPOSURE, FIRST_ACTION, IMPRESSIONS
 from monitor.references import ReferenceShares
-from monitor.slices import Projection
 from monitor.surface import SurfacePanes
 from monitor.windows import SlidingWindow
 
@@ -44,54 +43,48 @@ class Rate(NamedTuple):
 
 
 class SurfacePanels:
-    """Computes the figures of one surface from its running windows, when asked."""
+    """The figures of one surface, from its running windows."""
 
     def __init__(self, config: Config, panes: SurfacePanes) -> None:
         """Dimensions are those listed and those of rules."""
-        wanted = [*config.dimensions, *(rule.dimension for rule in rules_of(config, panes.surface))]
         self._panes = panes
-        self._suppress_below = config.limits.suppress_below
+        self._floor = max(config.limits.suppress_below, 1)
         self._actions = config.engagement.actions
-        self._projections = [
-            Projection(dimension, panes.attributes, config.limits.max_series)
-            for dimension in dict.fromkeys(wanted)
-        ]
 
     def shares(self) -> Iterator[Share]:
         """Exposure of every slice that is large enough, with a 95 % jackknife interval."""
         for view in self._panes.views:
-            for projection, sums in self._slices(view.live):
+            for dimension, slices, sums in self._slices(view.live):
                 impressions = sums[:, :, IMPRESSIONS].sum(axis=1)
                 ratios = _plain_shares(sums[:, :, EXPOSURE].astype(np.float64), impressions)
-                for i in np.flatnonzero(impressions >= max(self._suppress_below, 1)):
-                    if np.isfinite(ratios.value[i]):
-                        yield Share(
-                            view.spec.name,
-                            projection.dimension,
-                            projection.slices[i],
-                            int(impressions[i]),
-                            float(ratios.value[i]),
-                            float(ratios.lower[i]),
-                            float(min(ratios.upper[i], 1.0)),
-                        )
+                for i in np.flatnonzero((impressions >= self._floor) & np.isfinite(ratios.value)):
+                    yield Share(
+                        view.spec.name,
+                        dimension,
+                        slices[i],
+                        int(impressions[i]),
+                        float(ratios.value[i]),
+                        float(ratios.lower[i]),
+                        float(min(ratios.upper[i], 1.0)),
+                    )
 
     def rates(self) -> Iterator[Rate]:
         """Engagements per impression of every slice that is large enough."""
         for view in self._panes.views:
             if view.matured is None:
                 continue
-            for projection, sums in self._slices(view.matured):
+            for dimension, slices, sums in self._slices(view.matured):
                 totals = sums.sum(axis=1)
-                for i in np.flatnonzero(totals[:, IMPRESSIONS] >= max(self._suppress_below, 1)):
+                for i in np.flatnonzero(totals[:, IMPRESSIONS] >= self._floor):
                     for a, action in enumerate(self._actions):
                         rate = float(totals[i, FIRST_ACTION + a] / totals[i, IMPRESSIONS])
-                        yield Rate(view.spec.name, projection.dimension, projection.slices[i], action, rate)
+                        yield Rate(view.spec.name, dimension, slices[i], action, rate)
 
-    def _slices(self, window: SlidingWindow) -> Iterator[tuple[Projection, Ints]]:
-        layout = self._panes.layout
-        cells = window.total.array(len(self._panes.rows), layout.buckets, layout.measures)
-        for projection in self._projections:
-            yield projection, projection.sum(self._panes.rows, cells)
+    def _slices(self, window: SlidingWindow) -> Iterator[tuple[str, list[str], Ints]]:
+        projections = self._panes.projections
+        for dimension, place in projections.places.items():
+            slices = projections.slices(dimension)
+            yield dimension, slices, window.totals[place].array(len(slices), self._panes.layout)
 
 
 def _plain_shares(part: NDArray[np.float64], impressions: Ints) -> Ratios:

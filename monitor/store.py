@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from monitor.cells import Cell
 from monitor.pane_sums import cells_per_part
-from monitor.sums import CellRows, Sparse, merge_entries
+from monitor.sums import CellRows, Layout, Sparse, merge_entries
 
 VERSION = 1
 
@@ -66,18 +66,6 @@ class SumsEntry(Struct, frozen=True, array_like=True):
 
 
 _decoder = msgspec.msgpack.Decoder(SumsEntry)
-
-
-class Layout(Struct, frozen=True):
-    """Shape of the sums: buckets, and measures (impressions, exposure, top k, then each action)."""
-
-    buckets: int
-    measures: int
-
-    @property
-    def per_cell(self) -> int:
-        """Entries of one cell."""
-        return self.buckets * self.measures
 
 
 def encode_sums(entries: Sparse, rows: CellRows, layout: Layout, meaning: str) -> list[bytes]:

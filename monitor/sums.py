@@ -1,7 +1,7 @@
-"""Sums over (cell, bucket, measure) as flat vectors that grow with the number of cells.
+"""Sums over (row, bucket, measure) as flat vectors that grow with the number of rows.
 
-Entry ((cell * B) + bucket) * M + measure of a vector belongs to that cell, bucket and
-measure, so a new cell only lengthens the vector. All arithmetic is on int64: adding and
+Entry ((row * B) + bucket) * M + measure of a vector belongs to that row (a cell or a slice),
+bucket and measure, so a new row only lengthens the vector. All arithmetic is on int64: adding and
 subtracting in any order gives the same bits.
 """
 
@@ -20,6 +20,18 @@ class Sparse(NamedTuple):
 
     index: Ints
     values: Ints
+
+
+class Layout(NamedTuple):
+    """Shape of the sums: buckets, and measures (impressions, exposure, top k, then each action)."""
+
+    buckets: int
+    measures: int
+
+    @property
+    def per_cell(self) -> int:
+        """Entries of one cell."""
+        return self.buckets * self.measures
 
 
 EMPTY = Sparse(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
@@ -50,18 +62,13 @@ class Sums:
             grown[: len(self.flat)] = self.flat
             self.flat = grown
 
-    def sparse(self) -> Sparse:
-        """The non-zero entries."""
-        index = np.flatnonzero(self.flat)
-        return Sparse(index, self.flat[index])
-
-    def array(self, cells: int, buckets: int, measures: int) -> Ints:
-        """A copy with shape (cells, buckets, measures)."""
-        size = cells * buckets * measures
+    def array(self, rows: int, layout: Layout) -> Ints:
+        """A copy with shape (rows, buckets, measures)."""
+        size = rows * layout.per_cell
         full = np.zeros(size, dtype=np.int64)
         known = min(size, len(self.flat))
         full[:known] = self.flat[:known]
-        return full.reshape(cells, buckets, measures)
+        return full.reshape(rows, layout.buckets, layout.measures)
 
 
 class CellRows:
@@ -98,9 +105,10 @@ class CellRows:
 
 def merge_entries(index: Ints, values: Ints) -> Sparse:
     """Sparse entries from positions that may repeat and be in any order."""
-    unique, inverse = np.unique(index, return_inverse=True)
-    if len(unique) == len(index) and np.array_equal(unique, index):
+    if len(index) < 2:
         return Sparse(index, values)
-    summed = np.zeros(len(unique), dtype=np.int64)
-    np.add.at(summed, inverse, values)
-    return Sparse(unique, summed)
+    order = np.argsort(index, kind="stable")
+    index, values = index[order], values[order]
+    first = np.flatnonzero(np.concatenate(([True], index[1:] != index[:-1])))
+    summed = values if len(first) == len(index) else np.add.reduceat(values, first)
+    return Sparse(index[first], summed)

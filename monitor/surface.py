@@ -6,6 +6,7 @@ when all panes of a coarser slide are sealed, the coarse pane replaces them.
 """
 
 from enum import StrEnum
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -15,11 +16,15 @@ from monitor.config import Config, Duration, WindowSpec, meaning_sha256
 from monitor.partition import pane_clock
 from monitor.progress import Progress
 from monitor.snapshots import Kind, PaneSnapshot, decode_raw, encode_raw, is_partial
-from monitor.store import Layout, Store, decode_sums, encode_sums, spread
-from monitor.sums import CellRows, Sparse
+from monitor.rules import watched_dimensions
+from monitor.slices import Projections
+from monitor.store import Store, decode_sums, encode_sums, spread
+from monitor.sums import CellRows, Layout, Sparse
 from monitor.windows import PaneSeries, SlidingWindow
 
 IMPRESSION_MEASURES = 3
+_COMPARED = attrgetter("from_offset", "first_offset", "end_offset")
+
 RawKey = tuple[Kind, int, int, int]
 """(kind, source partition, pane start, part)"""
 
@@ -34,11 +39,6 @@ class Applied(StrEnum):
     """Lacks events that the one held has counted; refused."""
     SEALED = "sealed"
     """Its pane can no longer change; refused."""
-
-
-class _Raw(NamedTuple):
-    snapshot: PaneSnapshot
-    entries: Sparse
 
 
 class WindowViews(NamedTuple):
@@ -67,9 +67,13 @@ class SurfacePanes:
         self._store = store
         self._meaning = meaning_sha256(config)
         self._kinds = [Kind.IMPRESSIONS, *([Kind.ENGAGEMENTS] if config.engagement.actions else [])]
-        self._raw: dict[RawKey, _Raw] = {}
-        self._base = {kind: PaneSeries(pane_clock(config, kind).pane_ms) for kind in self._kinds}
-        self._levels = {spec.slide: PaneSeries(spec.slide) for spec in config.windows}
+        dimensions = watched_dimensions(config, surface)
+        self.projections = Projections(
+            dimensions, self.attributes, self.rows, self.layout, config.limits.max_series
+        )
+        self._raw: dict[RawKey, PaneSnapshot] = {}
+        self._base = {kind: PaneSeries(pane_clock(config, kind).pane_ms, None) for kind in self._kinds}
+        self._levels = {spec.slide: PaneSeries(spec.slide, self.projections) for spec in config.windows}
         self._complete: set[tuple[int, int]] = set()  # (slide, start) of coarse panes in the store
         self._chunks: dict[str, int] = {}  # records that hold the sums under a key
         self.views = [self._views(spec) for spec in config.windows]
@@ -98,9 +102,9 @@ class SurfacePanes:
             return Applied.SEALED
         held = self._raw.get(key)
         if held is not None:
-            if is_partial(held.snapshot, snapshot):
+            if is_partial(held, snapshot):
                 return Applied.PARTIAL
-            if snapshot.end_offset <= held.snapshot.end_offset:
+            if snapshot.end_offset <= held.end_offset:
                 return Applied.STALE
         self._store.put(self._raw_key(key), encode_raw(self._meaning, snapshot))
         self._hold(key, snapshot)
@@ -116,12 +120,10 @@ class SurfacePanes:
         entries = spread(
             snapshot.cells, snapshot.index, snapshot.values, self.rows, self.layout, measures, first
         )
-        held = self._raw.get(key)
         for series in self._series_of(kind, start):
-            if held is not None:
-                series.correct(start, held.entries, -1)
-            series.correct(start, entries)
-        self._raw[key] = _Raw(snapshot, entries)
+            series.replace(start, key, entries)
+        # the sums live in the panes; here only what the next snapshot is compared with
+        self._raw[key] = PaneSnapshot(*key[2:], *_COMPARED(snapshot), [], b"", b"")
 
     def _series_of(self, kind: Kind, start_ms: int) -> list[PaneSeries]:
         """The base panes of the kind, and every coarser level that is not complete at that time."""
@@ -160,8 +162,11 @@ class SurfacePanes:
         base = self._base[kind]
         ripe = sorted(s for s in base.panes if self.sealed_through[kind] < s + base.slide_ms <= through)
         for start in ripe:
-            base.pack(start)
-            self._write_sums(f"base|{self.surface}|{kind}|{start}", base.entries(start))
+            merged = base.panes[start].entries()
+            keys = list(base.panes[start].parts)
+            for series in self._series_of(kind, start):
+                series.fold(start, keys, (kind, start), merged)
+            self._write_sums(f"base|{self.surface}|{kind}|{start}", merged)
         self.sealed_through[kind] = through
         state = {k.value: v for k, v in self.sealed_through.items()}
         self._store.put(f"sealed|{self.surface}", msgspec.msgpack.encode((self._meaning, state)))
@@ -181,8 +186,10 @@ class SurfacePanes:
             through = min(self.sealed_through[kind] for kind in self._kinds if self._takes(slide, kind))
             for start in sorted(series.panes):
                 if start + slide <= through and (slide, start) not in self._complete:
-                    series.pack(start)
-                    self._write_sums(f"level|{self.surface}|{int(slide)}|{start}", series.entries(start))
+                    pane = series.panes[start]
+                    merged = pane.entries()
+                    series.fold(start, list(pane.parts), slide, merged)
+                    self._write_sums(f"level|{self.surface}|{int(slide)}|{start}", merged)
                     self._complete.add((slide, start))
 
     def _forget(self) -> None:
@@ -245,11 +252,12 @@ class SurfacePanes:
             return
         self._chunks[key] = len(chunks)
         if what == "level":
-            self._levels[Duration(int(series_name))].panes[start] = entries
-            self._complete.add((int(series_name), start))
+            slide = Duration(int(series_name))
+            self._levels[slide].replace(start, slide, entries)
+            self._complete.add((slide, start))
         else:
             for series in self._series_of(Kind(series_name), start):
-                series.correct(start, entries)
+                series.replace(start, (Kind(series_name), start), entries)
 
     def _load_raw(self, key: str, value: bytes) -> None:
         _, _, kind_text, partition, start, part = key.split("|")

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from monitor.config import Config, Metric
-from monitor.judge import ClosedPane, RuleJudge, rules_of, window_of
+from monitor.judge import ClosedPane, RuleJudge
 from monitor.progress import Progress
+from monitor.rules import rules_of, window_of
 from monitor.snapshots import Kind, PaneSnapshot
 from monitor.store import Store
 from monitor.surface import Applied, SurfacePanes
@@ -22,7 +23,7 @@ class SurfaceWatch:
         self.surface = surface
         self.panes = SurfacePanes(config, surface, store)
         self.judges = [
-            RuleJudge(config, rule, surface, self.panes.attributes) for rule in rules_of(config, surface)
+            RuleJudge(config, rule, surface) for rule in rules_of(config, surface)
         ]
         self.outcomes: Counter[Outcome] = Counter()
         self.panes_sealed = 0
@@ -64,9 +65,9 @@ class SurfaceWatch:
                 judges = self._by_window.get((view.spec.name, kind), [])
                 through = window.series.start(progress.complete_through(kind))
                 if judges:
-                    for closed in self._closing(window, judges, through):
+                    for end_ms in self._closing(window, judges, through):
                         for judge in judges:
-                            verdicts += judge.judge(self.panes.rows, closed)
+                            verdicts += judge.judge(self._closed(window, judge.rule.dimension, end_ms))
                 else:
                     window.advance(through)
         self.outcomes.update(verdict.verdict for verdict in verdicts)
@@ -79,8 +80,11 @@ class SurfaceWatch:
             if judge.last_end_ms:
                 self._store.put(self._rule_key(judge), judge.dump())
 
-    def _closing(self, window: SlidingWindow, judges: list[RuleJudge], through: int) -> Iterator[ClosedPane]:
-        """The panes that closed since the last call, in order; long stretches without data are passed over."""
+    def _closing(self, window: SlidingWindow, judges: list[RuleJudge], through: int) -> Iterator[int]:
+        """Ends of the panes that closed since the last call, in order, the window moved to each.
+
+        Long stretches without data are passed over.
+        """
         series, slide = window.series, window.series.slide_ms
         end = max(window.end_ms, min(judge.last_end_ms for judge in judges))
         if end == 0:
@@ -88,18 +92,21 @@ class SurfaceWatch:
         while end + slide <= through:
             end += slide
             window.advance(end)
-            yield self._closed(window, end - slide, end)
-            if not window.total.flat.any():
+            yield end
+            if window.empty:
                 coming = min((start for start in series.panes if start >= end), default=through)
                 end = max(end, min(coming, through - slide))
 
-    def _closed(self, window: SlidingWindow, start_ms: int, end_ms: int) -> ClosedPane:
-        pane = Sums()
-        pane.add(window.series.entries(start_ms))
-        layout, cells = self.panes.layout, len(self.panes.rows)
+    def _closed(self, window: SlidingWindow, dimension: str, end_ms: int) -> ClosedPane:
+        projections, layout = self.panes.projections, self.panes.layout
+        slices, place = projections.slices(dimension), projections.places[dimension]
+        start_ms = end_ms - window.series.slide_ms
+        held = window.series.panes.get(start_ms)
+        pane = held.slices[place] if held is not None else Sums()
         return ClosedPane(
             start_ms,
             end_ms,
-            pane.array(cells, layout.buckets, layout.measures),
-            window.total.array(cells, layout.buckets, layout.measures),
+            slices,
+            pane.array(len(slices), layout),
+            window.totals[place].array(len(slices), layout),
         )

@@ -1,8 +1,17 @@
-"""Sliding windows by running sums: add a pane when the window reaches it, subtract it when it leaves."""
+"""Panes of one slide length and the sliding windows over them, by running sums.
 
+A pane keeps its sums per cell, in the parts that it was given; and, summed over cells, per
+slice of every watched dimension. Windows hold slices only: they add a pane when they reach
+it, subtract it when it leaves, and follow every correction.
+"""
+
+from collections.abc import Hashable
 from typing import NamedTuple
 
-from monitor.sums import EMPTY, Sparse, Sums
+import numpy as np
+
+from monitor.slices import Projections
+from monitor.sums import EMPTY, Sparse, Sums, merge_entries
 
 
 class Window(NamedTuple):
@@ -12,48 +21,75 @@ class Window(NamedTuple):
     end_ms: int
 
 
+class Pane:
+    """One pane, merged over source partitions."""
+
+    def __init__(self, dimensions: int) -> None:
+        """Empty."""
+        self.parts: dict[Hashable, Sparse] = {}
+        """Entries over (cell, bucket, measure), by who gave them; a part is replaced as a whole."""
+        self.slices = [Sums() for _ in range(dimensions)]
+        """Sums over (slice, bucket, measure), for each dimension."""
+
+    def entries(self) -> Sparse:
+        """All parts merged."""
+        if len(self.parts) == 1:
+            return next(iter(self.parts.values()))
+        if not self.parts:
+            return EMPTY
+        parts = list(self.parts.values())
+        return merge_entries(
+            np.concatenate([p.index for p in parts]), np.concatenate([p.values for p in parts])
+        )
+
+
 class PaneSeries:
-    """The panes of one slide length, merged over source partitions, for one surface.
+    """The panes of one slide length of one surface."""
 
-    Panes may still be corrected while they are held; every running window over the series
-    is corrected with them.
-    """
-
-    def __init__(self, slide_ms: int) -> None:
-        """No panes."""
+    def __init__(self, slide_ms: int, projections: Projections | None) -> None:
+        """No panes. Without projections, panes keep cells only."""
         self.slide_ms = slide_ms
-        self.panes: dict[int, Sums | Sparse] = {}
+        self.panes: dict[int, Pane] = {}
         self.windows: list[SlidingWindow] = []
+        self.projections = projections
 
     def start(self, ts_ms: int) -> int:
         """Start of the pane that holds a time."""
         return ts_ms - ts_ms % self.slide_ms
 
-    def correct(self, ts_ms: int, entries: Sparse, sign: int = 1) -> None:
-        """Add entries (or take them away) at a time, in the pane and in every window that holds it."""
-        start = self.start(ts_ms)
-        pane = self.panes.get(start)
-        if not isinstance(pane, Sums):
-            packed = pane
-            pane = self.panes[start] = Sums()
-            if packed is not None:
-                pane.add(packed)
-        pane.add(entries, sign)
-        for window in self.windows:
-            if window.holds(start):
-                window.total.add(entries, sign)
-
-    def entries(self, start_ms: int) -> Sparse:
-        """The pane that starts at a time; empty if there is none."""
+    def pane(self, start_ms: int) -> Pane:
+        """The pane that starts at a time, made if need be."""
         pane = self.panes.get(start_ms)
         if pane is None:
-            return EMPTY
-        return pane.sparse() if isinstance(pane, Sums) else pane
+            dimensions = len(self.projections) if self.projections is not None else 0
+            pane = self.panes[start_ms] = Pane(dimensions)
+        return pane
 
-    def pack(self, start_ms: int) -> None:
-        """Keep a pane that will hardly change in its small form."""
-        if start_ms in self.panes:
-            self.panes[start_ms] = self.entries(start_ms)
+    def replace(self, ts_ms: int, key: Hashable, entries: Sparse) -> None:
+        """Set a part of the pane at a time; the windows that hold the pane follow."""
+        start = self.start(ts_ms)
+        pane = self.pane(start)
+        held = pane.parts.get(key)
+        if held is not None:
+            self._correct(start, pane, held, -1)
+        pane.parts[key] = entries
+        self._correct(start, pane, entries, 1)
+
+    def _correct(self, start_ms: int, pane: Pane, entries: Sparse, sign: int) -> None:
+        if self.projections is None:
+            return
+        holding = [window for window in self.windows if window.holds(start_ms)]
+        for d, projected in enumerate(self.projections.project(entries)):
+            pane.slices[d].add(projected, sign)
+            for window in holding:
+                window.totals[d].add(projected, sign)
+
+    def fold(self, ts_ms: int, keys: list[Hashable], key: Hashable, merged: Sparse) -> None:
+        """Hold the parts under ``keys`` as the one part that is their sum; no total changes."""
+        pane = self.pane(self.start(ts_ms))
+        for each in keys:
+            pane.parts.pop(each, None)
+        pane.parts[key] = merged
 
     def drop_before(self, start_ms: int) -> list[int]:
         """Forget panes that start before a time; no window may hold them. Returns their starts."""
@@ -64,14 +100,14 @@ class PaneSeries:
 
 
 class SlidingWindow:
-    """A running sum over the panes in (end - length, end]."""
+    """Running sums over the panes in (end - length, end]."""
 
     def __init__(self, series: PaneSeries, length_ms: int) -> None:
         """An empty window at time 0 over the series."""
         self.series = series
         self.length_ms = length_ms
         self.end_ms = 0
-        self.total = Sums()
+        self.totals = [Sums() for _ in range(len(series.projections) if series.projections is not None else 0)]
         series.windows.append(self)
 
     @property
@@ -83,6 +119,11 @@ class SlidingWindow:
         """Whether a pane is inside."""
         return self.end_ms - self.length_ms <= pane_start_ms < self.end_ms
 
+    @property
+    def empty(self) -> bool:
+        """Whether the window holds nothing."""
+        return not any(self.holds(start) for start in self.series.panes)
+
     def advance(self, end_ms: int) -> None:
         """Move the end forward; a smaller or equal end changes nothing."""
         if end_ms <= self.end_ms:
@@ -92,9 +133,6 @@ class SlidingWindow:
             was = before - self.length_ms <= start < before
             will = after - self.length_ms <= start < after
             if was != will:
-                sign = 1 if will else -1
-                if isinstance(pane, Sums):
-                    self.total.add_sums(pane, sign)
-                else:
-                    self.total.add(pane, sign)
+                for total, sums in zip(self.totals, pane.slices, strict=True):
+                    total.add_sums(sums, 1 if will else -1)
         self.end_ms = end_ms

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from monitor.config import Kafka
+from streams.clients import common_settings
 from streams.simulate.records import Kind, Record
 
 _DELIVERY_TIMEOUT_S = 60
@@ -125,9 +125,7 @@ def write_all(writer: Writer, records: Iterable[Record], pacer: Pacer | None = N
 
 
 def _settings(kafka: Kafka, queue_records: int) -> dict[str, object]:
-    settings: dict[str, object] = {
-        "bootstrap.servers": kafka.bootstrap,
-        "security.protocol": kafka.protocol,
+    return common_settings(kafka) | {
         "client.id": "fairstream-simulate",
         "enable.idempotence": True,
         "partitioner": "murmur2_random",
@@ -140,10 +138,3 @@ def _settings(kafka: Kafka, queue_records: int) -> dict[str, object]:
         "delivery.timeout.ms": _DELIVERY_TIMEOUT_S * 1000,
         "log_level": 0,
     }
-    secrets = {"sasl.username": kafka.username_file, "sasl.password": kafka.password_file}
-    optional = {"sasl.mechanism": kafka.sasl_mechanism, "ssl.ca.location": kafka.ca_file}
-    settings |= {
-        name: Path(file).read_text(encoding="utf-8").strip() for name, file in secrets.items() if file
-    }
-    settings |= {name: value for name, value in optional.items() if value}
-    return settings

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,9 @@ from streams.replay import ReplayProgress, run_replay
 from streams.simulate import SimulateSummary, load_scenario, run_simulate
 from streams.simulate.records import Kind, Record
 from streams.simulate.writer import WriteError, Writer, write_all
+from tests.conftest import Spawn
 from tests.support.ports import free_port
+from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -67,19 +71,18 @@ def read_all(bootstrap: str, topic: str) -> list[Written]:
     ended: set[int | None] = set()
     try:
         while len(ended) < PARTITIONS:
-            messages = consumer.consume(5_000, timeout=30)
-            assert messages, f"the end of {topic} did not come"
-            for message in messages:
-                error = message.error()
-                if error is not None:
-                    assert error.code() == KafkaError._PARTITION_EOF, error
-                    ended.add(message.partition())
-                    continue
-                partition, key, value = message.partition(), message.key(), message.value()
-                assert partition is not None
-                assert key is not None
-                assert value is not None
-                found.append(Written(partition, message.timestamp()[1], key, value))
+            message = consumer.poll(30)
+            assert message is not None, f"the end of {topic} did not come"
+            error = message.error()
+            if error is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                ended.add(message.partition())
+                continue
+            partition, key, value = message.partition(), message.key(), message.value()
+            assert partition is not None
+            assert key is not None
+            assert value is not None
+            found.append(Written(partition, message.timestamp()[1], key, value))
     finally:
         consumer.close()
     return found
@@ -160,6 +163,36 @@ def test_a_full_queue_makes_the_writer_wait(config: Config, bootstrap: str) -> N
     assert [record.value for record in found] == [b"%d" % number for number in range(500)]
 
 
+CHILD = """
+import signal, sys
+from pathlib import Path
+from streams.simulate import load_scenario, run_simulate
+from tests.integration.test_simulate import make_config
+signal.signal(signal.SIGINT, signal.default_int_handler)
+bootstrap, suffix, file = sys.argv[1:]
+config = make_config(bootstrap, suffix)
+sys.exit(run_simulate(config, scenario=load_scenario(), rate=200, duration_ms=3_600_000,
+                      seed=3, speed=1.0, summary=Path(file)))
+"""
+
+
+def test_an_interrupted_run_accounts_for_what_it_wrote(
+    config: Config, bootstrap: str, unique: str, tmp_path: Path, spawn: Spawn
+) -> None:
+    """After an interrupt everything written is delivered, and the summary counts that and no more."""
+    file = tmp_path / "summary.json"
+    child = spawn([sys.executable, "-c", CHILD, bootstrap, unique, str(file)])
+    topic = config.kafka.topics.impressions
+    wait_for(lambda: len(read_all(bootstrap, topic)) > 10, 60, "the first impressions", watch=[child])
+    child.send(signal.SIGINT)
+    assert child.wait(60) == 130
+    summary = msgspec.json.decode(file.read_bytes(), type=SimulateSummary)
+    impressions = [msgspec.json.decode(record.value) for record in read_all(bootstrap, topic)]
+    assert summary.total.requests == len(impressions)
+    assert summary.total.impressions == sum(len(value["items"]) for value in impressions)
+    assert summary.total.engagements == len(read_all(bootstrap, config.kafka.topics.engagements))
+
+
 @pytest.mark.usefixtures("kafka_only")
 def test_a_record_that_is_not_delivered_is_an_error(bootstrap: str, unique: str) -> None:
     """A record that the broker refuses is counted and ends the writing."""
@@ -189,8 +222,11 @@ def test_missing_topics_are_named(bootstrap: str, unique: str, capsys: pytest.Ca
     assert "fairstream topics" in told
 
 
-def test_a_broker_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str], unique: str) -> None:
+def test_a_broker_that_is_not_there_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, unique: str
+) -> None:
     """Without a broker the command fails and says where it looked."""
+    monkeypatch.setattr("streams.simulate.writer._CONNECT_TIMEOUT_S", 0.2)
     bootstrap = f"127.0.0.1:{free_port()}"
     config = make_config(bootstrap, unique)
     assert run_simulate(config, scenario=load_scenario(), rate=1, duration_ms=60_000, seed=1) == 1

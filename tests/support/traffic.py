@@ -84,4 +84,5 @@ def columns(blocks: list[Block]) -> list[NDArray[np.int64]]:
 
 def near(hits: np.integer[Any] | int, count: np.integer[Any] | int, share: float) -> bool:
     """Return whether a share seen is within five standard deviations of a binomial one."""
-    return abs(float(hits / count) - share) <= 5 * (share * (1 - share) / float(count)) ** 0.5
+    hit, total = float(hits), float(count)
+    return bool(abs(hit / total - share) <= 5 * (share * (1 - share) / total) ** 0.5)

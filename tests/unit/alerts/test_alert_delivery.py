@@ -212,6 +212,15 @@ def test_the_end_of_an_alert_that_was_heard_waits_for_the_sink() -> None:
     assert clock.deliver(4) == [("resolved", "transition")]
 
 
+def test_the_end_of_an_alert_that_was_heard_is_not_dropped_when_others_fail() -> None:
+    """Even if the sink went down between the two."""
+    clock = Clock(PAGER).put(0, FIRING)
+    clock.deliver(0)
+    clock.put(1, OTHER_FIRING).deliver(1, DOWN)
+    clock.put(2, RESOLVED)
+    assert clock.deliver(2) == [("firing", "transition"), ("resolved", "transition")]
+
+
 def test_one_rejected_alert_does_not_take_others_with_it() -> None:
     """Of a rejected batch each is offered alone, and only the bad one is dropped."""
     clock = Clock(PAGER).put(0, OTHER_FIRING, FIRING, RESOLVED)

@@ -157,6 +157,22 @@ def test_a_moment_on_the_other_side_is_not_told() -> None:
     assert line.changes[2:] == []
 
 
+def test_a_swing_to_the_other_side_starts_clear_for_again() -> None:
+    """A breach on either side is no recovery."""
+    line = Timeline(a_rule(hold_s=20, clear_for_s=30)).between(0, 30, breach(0.5)).between(30, 60, ok())
+    line.at(60, breach(2.0)).between(70, 100, ok())
+    assert line.phase is Phase.FIRING
+    assert line.at(100, ok()).phase is Phase.INACTIVE
+
+
+def test_an_ok_between_swings_starts_for_again() -> None:
+    """Two moments on the other side with an `ok` between them are not one stretch."""
+    line = Timeline(a_rule(hold_s=20, clear_for_s=60)).between(0, 30, breach(0.5))
+    line.at(30, breach(2.0)).at(40, ok()).at(50, breach(2.0)).at(60, breach(2.0))
+    assert line.changes[2:] == []
+    assert line.at(70, breach(2.0)).changes[2:] == [(70, "firing", "direction_changed")]
+
+
 def test_a_verdict_delivered_again_changes_nothing() -> None:
     """One that is not newer than the last gives the very same state and no event."""
     line = Timeline(a_rule(hold_s=20)).between(0, 20, breach())

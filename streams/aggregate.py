@@ -1,0 +1,412 @@
+"""The aggregate role: all traffic in, pane snapshots out.
+
+One loop: take a batch, sum it, and every flush interval publish what changed, wait for the
+broker's acknowledgement, and only then commit the offsets that let go of closed panes.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as MetricCounter
+
+from monitor.config import Config, meaning_sha256
+from monitor.decoding import EngagementDecoder, ImpressionDecoder
+from monitor.pane_sums import RECORD_BYTES
+from monitor.partition import Batch, Resume, SourcePartition, count_reasons
+from monitor.rejections import Rejected
+from monitor.snapshots import VERSION, HeartbeatRecord, Kind, PanesRecord, PaneSnapshot, SourceProgress, encode_record
+from streams.build import register_info
+from streams.clients import MAX_RECORD_BYTES, consumer_settings, producer_settings
+from streams.http import Probe, serve
+from streams.summary import write_summary
+
+log = logging.getLogger(__name__)
+
+BATCH_RECORDS = 20_000
+STALLED_AFTER_S = 60.0
+"""Without a turn of the loop for this long, the process says that it is not healthy."""
+_ENVELOPE_BYTES = 4_096
+
+
+class DeliveryError(RuntimeError):
+    """The broker refused a record for good. Restarting rebuilds what was not published."""
+
+
+class _Source:
+    """One assigned partition, and what is known of its end."""
+
+    def __init__(self, state: SourcePartition, now_s: float) -> None:
+        self.state = state
+        self.at_end = False
+        self.heard_s = now_s
+        self.committed: tuple[int, Resume] | None = None
+
+
+class Aggregate:
+    """The role's process. Constructed with its clients, so that tests can drive it step by step."""
+
+    def __init__(self, config: Config, consumer: Consumer, producer: Producer) -> None:
+        """``consumer`` must not be subscribed yet."""
+        topics = config.kafka.topics
+        self._config = config
+        self._consumer = consumer
+        self._producer = producer
+        self._meaning = meaning_sha256(config)
+        self._kinds = {topics.impressions: Kind.IMPRESSIONS}
+        if config.engagement.actions:
+            self._kinds[topics.engagements] = Kind.ENGAGEMENTS
+        self._decoders = {
+            Kind.IMPRESSIONS: ImpressionDecoder(config),
+            Kind.ENGAGEMENTS: EngagementDecoder(config),
+        }
+        self._sources: dict[tuple[str, int], _Source] = {}
+        self._partitions: dict[str, int] = {}
+        self._failed: KafkaError | None = None
+        self._stopping = threading.Event()
+        self._turn_s = time.monotonic()
+        self._flushed_all = False
+        self.counts: dict[str, Counter[str]] = {topic: Counter() for topic in self._kinds}
+        self.panes_closed = 0
+        self.registry = CollectorRegistry()
+        self._events = MetricCounter(
+            "fairstream_events",
+            "Events by what became of them.",
+            ["role", "topic", "outcome"],
+            registry=self.registry,
+        )
+        register_info(self.registry, config)
+
+    # --- the loop ----------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Read, sum and publish until :meth:`stop`; then publish and commit what is left."""
+        self._discover()
+        self._consumer.subscribe(
+            list(self._kinds), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        interval_s = self._config.flush_interval / 1000
+        due_s = time.monotonic() + interval_s
+        while not self._stopping.is_set():
+            self._turn_s = time.monotonic()
+            self.take(self._consumer.consume(BATCH_RECORDS, max(0.01, min(due_s - self._turn_s, 0.2))))
+            if time.monotonic() >= due_s:
+                self.flush()
+                due_s = max(due_s + interval_s, time.monotonic())
+        self.flush()
+        self._consumer.close()
+
+    def stop(self) -> None:
+        """Let :meth:`run` end after its current batch. Callable from a signal handler."""
+        self._stopping.set()
+
+    def _discover(self) -> None:
+        """Wait until the topics are there, and learn how many partitions they have."""
+        wanted = [*self._kinds, self._config.kafka.topics.panes]
+        told = False
+        while not self._stopping.is_set():
+            self._turn_s = time.monotonic()
+            try:
+                found = self._consumer.list_topics(timeout=5.0).topics
+            except KafkaException:
+                found = {}
+            self._partitions = {n: len(found[n].partitions) for n in wanted if n in found and not found[n].error}
+            if len(self._partitions) == len(wanted):
+                return
+            if not told:
+                log.warning("waiting for topics: %s (fairstream topics creates them)", ", ".join(wanted))
+                told = True
+            self._stopping.wait(0.5)
+
+    # --- assignment --------------------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        now_s = time.monotonic()
+        for tp in consumer.committed(partitions, timeout=30.0):
+            low, _ = consumer.get_watermark_offsets(tp, timeout=30.0)
+            start = max(tp.offset, low) if tp.offset >= 0 else low
+            resume = _decode_resume(tp.metadata) if tp.offset >= 0 else None
+            tp.offset = start
+            kind = self._kinds[tp.topic]
+            state = SourcePartition(self._config, kind, self._decoders[kind], start, resume)
+            self._sources[tp.topic, tp.partition] = _Source(state, now_s)
+            for each in partitions:
+                if (each.topic, each.partition) == (tp.topic, tp.partition):
+                    each.offset = start
+        consumer.assign(partitions)
+        self._flushed_all = False
+        log.info("assigned %d partitions", len(partitions))
+
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self.flush()
+        self._on_lost(_, partitions)
+
+    def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        for tp in partitions:
+            source = self._sources.pop((tp.topic, tp.partition), None)
+            if source is not None:
+                self.panes_closed += source.state.panes_closed
+        log.info("gave up %d partitions", len(partitions))
+
+    # --- events in ---------------------------------------------------------------------
+
+    def take(self, messages: list[Message]) -> None:
+        """Sum a batch of records of any partitions."""
+        groups: dict[tuple[str, int], list[Message]] = {}
+        ended: set[tuple[str, int]] = set()
+        for message in messages:
+            error = message.error()
+            key = (message.topic() or "", message.partition() or 0)
+            if error is None:
+                groups.setdefault(key, []).append(message)
+                ended.discard(key)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended.add(key)
+            else:
+                self._on_error(error)
+        for key, group in groups.items():
+            source = self._sources.get(key)
+            if source is not None:
+                self._read(key, source, group)
+                source.at_end = False
+        for key in ended & self._sources.keys():
+            self._sources[key].at_end = True
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            raise KafkaException(error)
+        log.warning("kafka: %s", error.name())
+
+    def _read(self, key: tuple[str, int], source: _Source, messages: list[Message]) -> None:
+        batch = Batch(
+            [m.value() for m in messages],
+            np.array([m.offset() for m in messages], dtype=np.int64),
+            np.array([_record_ms(m) for m in messages], dtype=np.int64),
+        )
+        source.heard_s = time.monotonic()
+        outcome = source.state.read(batch)
+        counts = self.counts[key[0]]
+        counts["read"] += len(messages)
+        counts["accepted"] += outcome.accepted
+        counts["replayed"] += outcome.replayed
+        counts["contributions"] += outcome.items
+        counts["overflowed"] += outcome.overflowed
+        self._events.labels("aggregate", key[0], "accepted").inc(outcome.accepted)
+        self._events.labels("aggregate", key[0], "replayed").inc(outcome.replayed)
+        for reason, count in count_reasons(outcome.rejected).items():
+            counts[reason.value] += count
+            self._events.labels("aggregate", key[0], reason.value).inc(count)
+        for rejected in outcome.rejected:
+            self._bury(messages[rejected.index], rejected)
+        self._flushed_all = False
+
+    def _bury(self, message: Message, rejected: Rejected) -> None:
+        """Send the original bytes to the dead-letter topic, cut only if no record could hold them."""
+        value, key = message.value(), message.key()
+        room = MAX_RECORD_BYTES - 64 * 1024 - len(key or b"")
+        headers: list[tuple[str, str | bytes | None]] = [
+            ("reason", rejected.reason.value),
+            ("detail", rejected.detail),
+            ("topic", message.topic() or ""),
+            ("partition", str(message.partition())),
+            ("offset", str(message.offset())),
+        ]
+        if value is not None and len(value) > room:
+            headers.append(("truncated", str(len(value))))
+            value = value[:room]
+        self._produce(self._config.kafka.topics.dead_letter, value, key, headers=headers)
+
+    # --- snapshots out -----------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Publish what changed, have it acknowledged, then commit.
+
+        Raises:
+            DeliveryError: the broker refused a record.
+        """
+        panes = self._config.kafka.topics.panes
+        for (_, partition), source in sorted(self._sources.items()):
+            for surface, snapshots in source.state.take_snapshots().items():
+                for bundle in bundles(snapshots):
+                    record = PanesRecord(
+                        version=VERSION,
+                        meaning=self._meaning,
+                        surface=surface,
+                        kind=source.state.kind,
+                        partition=partition,
+                        snapshots=bundle,
+                    )
+                    self._produce(panes, encode_record(record), surface.encode())
+        if self._sources:
+            heartbeat = encode_record(
+                HeartbeatRecord(version=VERSION, meaning=self._meaning, sources=self._progress())
+            )
+            for partition in range(self._partitions[panes]):
+                self._produce(panes, heartbeat, None, partition=partition)
+        self._acknowledged()
+        self._commit()
+        self._flushed_all = True
+
+    def _progress(self) -> list[SourceProgress]:
+        now_s = time.monotonic()
+        idle_s = self._config.time.idle_timeout / 1000
+        return [
+            SourceProgress(
+                source.state.kind,
+                topic,
+                partition,
+                self._partitions[topic],
+                source.state.watermark_ms,
+                source.state.position,
+                self._lag(topic, partition, source),
+                source.at_end and now_s - source.heard_s >= idle_s,
+            )
+            for (topic, partition), source in sorted(self._sources.items())
+        ]
+
+    def _lag(self, topic: str, partition: int, source: _Source) -> int:
+        if source.at_end:
+            return 0
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+        return max(0, high - source.state.position)
+
+    def _produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | str | None,
+        partition: int = -1,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
+    ) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key, partition=partition, headers=headers or [], on_delivery=self._on_delivery
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.1)  # full: wait for the broker rather than grow
+
+    def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._failed = error
+
+    def _acknowledged(self) -> None:
+        """Wait until the broker has everything; a broker that is away is waited for."""
+        while self._producer.flush(1.0) > 0:
+            self._turn_s = time.monotonic()
+        if self._failed is not None:
+            raise DeliveryError(str(self._failed))
+
+    def _commit(self) -> None:
+        offsets = []
+        for (topic, partition), source in self._sources.items():
+            point = source.state.commit_point()
+            if point != source.committed:
+                offset, resume = point
+                offsets.append(
+                    TopicPartition(topic, partition, offset, metadata=msgspec.json.encode(resume).decode())
+                )
+                source.committed = point
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            # a rebalance is under way: the next owner reads a little more again
+            log.warning("commit: %s", error.args[0].name())
+            for source in self._sources.values():
+                source.committed = None
+
+    # --- what it says of itself --------------------------------------------------------
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the loop turns."""
+        return time.monotonic() - self._turn_s < STALLED_AFTER_S
+
+    @property
+    def ready(self) -> bool:
+        """Whether it reads partitions."""
+        return bool(self._sources)
+
+    def status(self) -> dict[str, Any]:
+        """Progress for ``run``: the summary so far, positions, and whether all is read and published."""
+        everything = sum(self._partitions.get(topic, 0) for topic in self._kinds)
+        sources = dict(self._sources)
+        at_end = len(sources) == everything > 0 and all(s.at_end for s in sources.values())
+        return self.summary() | {
+            "positions": {f"{s.state.kind}/{p}": s.state.position for (_, p), s in sources.items()},
+            "at_end": at_end and self._flushed_all,
+            "assigned": len(sources),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Totals since the start."""
+        states = [source.state for source in dict(self._sources).values()]
+        return {
+            "topics": {topic: _topic_summary(counts) for topic, counts in self.counts.items()},
+            "panes_closed": self.panes_closed + sum(s.panes_closed for s in states),
+            "panes_open": sum(s.open_panes for s in states),
+        }
+
+
+def _topic_summary(counts: Counter[str]) -> dict[str, Any]:
+    plain = {name: counts[name] for name in ("read", "accepted", "replayed", "contributions", "overflowed")}
+    rejected = {name: count for name, count in sorted(counts.items()) if name not in plain}
+    return {**plain, "rejected": rejected}
+
+
+def _record_ms(message: Message) -> int:
+    kind, timestamp_ms = message.timestamp()
+    return timestamp_ms if kind else -1
+
+
+def _decode_resume(metadata: str | None) -> Resume | None:
+    try:
+        return msgspec.json.decode(metadata or "", type=Resume)
+    except msgspec.DecodeError:
+        return None  # the monitor refuses what would be partial
+
+
+def bundles(snapshots: Iterable[PaneSnapshot]) -> Iterable[list[PaneSnapshot]]:
+    """Snapshots in groups that each fit into a record."""
+    group: list[PaneSnapshot] = []
+    size = _ENVELOPE_BYTES
+    for snapshot in snapshots:
+        own = len(snapshot.index) + len(snapshot.values) + sum(len(v) + 8 for c in snapshot.cells for v in c)
+        if group and size + own > RECORD_BYTES:
+            yield group
+            group, size = [], _ENVELOPE_BYTES
+        group.append(snapshot)
+        size += own
+    if group:
+        yield group
+
+
+def run_aggregate(config: Config, *, instance: str, summary: Path | None = None) -> int:
+    """Run the role until SIGTERM or SIGINT; the exit code."""
+    consumer = Consumer(consumer_settings(config.kafka, "aggregate", instance))
+    role = Aggregate(config, consumer, Producer(producer_settings(config.kafka)))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: role.stop())
+    server = None
+    if config.http.aggregate_port:
+        probe = Probe(lambda: role.healthy, lambda: role.ready, role.status)
+        server = serve(config.http.bind, config.http.aggregate_port, role.registry, probe)
+    try:
+        role.run()
+    finally:
+        write_summary(summary, role.summary())
+        if server is not None:
+            server.shutdown()
+    return 0

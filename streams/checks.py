@@ -1,0 +1,88 @@
+"""``fairstream check``: what a configuration would watch."""
+
+from rich.console import Console
+from rich.table import Table
+
+from monitor.config import Config, Metric, Rule, config_sha256, meaning_sha256
+from monitor.references import declared_slices
+from monitor.rules import rules_of
+
+
+def slices_of(config: Config, rule: Rule) -> int | None:
+    """How many slices a rule would judge on a surface; None if only the traffic can tell."""
+    if rule.slices:
+        return len(rule.slices)
+    total = 1
+    for part in rule.dimension.split("*"):
+        declared = len(declared_slices(config.attributes, part))
+        if not declared:
+            targets = rule.reference.targets if rule.reference else None
+            return len(targets) if targets else None
+        total *= declared
+    return total
+
+
+def series_text(config: Config) -> str:
+    """The number of series over all rules and surfaces, as far as the configuration tells."""
+    known = 0
+    open_rules = 0
+    for rule in config.rules:
+        surfaces = len(rule.surfaces or config.surfaces)
+        slices = slices_of(config, rule)
+        if slices is None:
+            open_rules += 1
+        else:
+            known += surfaces * slices
+    more = f", and those of {open_rules} rules whose slices only the traffic tells" if open_rules else ""
+    return f"{known} series{more} (at most {config.limits.max_series} a surface)"
+
+
+def print_check(config: Config, file: str, console: Console) -> None:
+    """Print dimensions, windows, rules and the number of series."""
+    say = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
+    say(f"{file}: good (sha256 {config_sha256(config)[:16]}, meaning of sums {meaning_sha256(config)})")
+    say(f"surfaces    {', '.join(config.surfaces)}")
+    windows = ", ".join(f"{w.length} every {w.slide}" for w in config.windows)
+    say(f"windows     {windows}; panes of {config.time.pane}, closed {config.time.allowed_lateness} after their end")
+    dimensions = dict.fromkeys([*config.dimensions, *(rule.dimension for rule in config.rules)])
+    say(f"dimensions  {', '.join(dimensions) or '(none)'}")
+    say(f"exposure    {config.exposure.curve}; top k is {config.exposure.k}")
+    if config.engagement.actions:
+        e = config.engagement
+        say(f"engagement  {', '.join(e.actions)}; credited for {e.attribution_window}, panes of {e.pane}")
+    say(f"rules       {len(config.rules)}; {series_text(config)}")
+    table = Table("rule", "watches", "against", "tolerance", "detectors", "for", "severity")
+    for rule in config.rules:
+        table.add_row(
+            rule.name,
+            f"{_metric(rule)} of {rule.dimension}\n{rule.window}, on {', '.join(rule.surfaces or config.surfaces)}",
+            _against(rule),
+            _tolerance(rule),
+            " or ".join(spec.kind for spec in rule.detectors),
+            str(rule.hold),
+            rule.severity,
+        )
+    if config.rules:
+        console.print(table)
+    unwatched = [s for s in config.surfaces if not rules_of(config, s)]
+    if unwatched:
+        say(f"no rule watches {', '.join(unwatched)}")
+
+
+def _metric(rule: Rule) -> str:
+    return f"{rule.action} rate" if rule.metric is Metric.ENGAGEMENT_RATE else rule.metric.replace("_", " ")
+
+
+def _against(rule: Rule) -> str:
+    reference = rule.reference
+    if reference is None:
+        return "the rest"
+    if reference.baseline is not None:
+        b = reference.baseline
+        return f"baseline: first {b.first}" if b.first is not None else f"baseline: {b.start} to {b.end}"
+    return "targets" if reference.targets else "equal shares"
+
+
+def _tolerance(rule: Rule) -> str:
+    low, high = rule.tolerance.low, rule.tolerance.high
+    return f"{'' if low is None else low} to {'' if high is None else high}".strip()

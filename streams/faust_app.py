@@ -1,0 +1,174 @@
+"""What the two Faust roles share: the app, a table whose writes are waited for, pages, the worker."""
+
+import asyncio
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faust
+import mode
+from faust.types import FutureMessage
+from faust.web import Request, Response, View
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from monitor.config import Config
+from streams.clients import MAX_RECORD_BYTES, faust_credentials
+from streams.summary import write_summary
+
+log = logging.getLogger(__name__)
+
+EX_SOFTWARE = 70
+"""Exit code after an error that must not be acknowledged away."""
+
+
+class DurableTable(faust.Table[bytes, bytes]):
+    """A plain table whose changelog records can be waited for.
+
+    Faust enqueues a changelog record and goes on; if sending fails it logs a warning. Here an
+    event is acknowledged only after :meth:`settled`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As :class:`faust.Table`."""
+        super().__init__(*args, **kwargs)
+        self._pending: list[FutureMessage[Any]] = []
+
+    def send_changelog(self, *args: Any, **kwargs: Any) -> FutureMessage[Any]:
+        """Send, and remember to wait."""
+        future = super().send_changelog(*args, **kwargs)
+        self._pending.append(future)
+        return future
+
+    async def settled(self) -> None:
+        """Wait until the broker has all changes; raises what the sending raised."""
+        pending, self._pending = self._pending, []
+        if pending:
+            await asyncio.gather(*pending)
+
+
+def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
+    """A Faust app for a role: raw bytes, memory tables, static membership, no state on disk."""
+    kafka = config.kafka
+    session_s = kafka.session_timeout / 1000
+    return faust.App(
+        f"{kafka.group_prefix}-{role}",
+        broker=[f"kafka://{address.strip()}" for address in kafka.bootstrap.split(",")],
+        broker_credentials=faust_credentials(kafka),
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=max(session_s / 6, 0.1),
+        broker_commit_interval=1.0,
+        broker_max_poll_interval=300.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=instance,
+        consumer_max_fetch_size=MAX_RECORD_BYTES,
+        producer_acks=-1,
+        producer_compression_type="gzip",
+        producer_max_request_size=MAX_RECORD_BYTES,
+        producer_linger=0,
+        key_serializer="raw",
+        value_serializer="raw",
+        store="memory://",
+        table_standby_replicas=0,
+        topic_partitions=kafka.internal_partitions,
+        topic_replication_factor=kafka.replication,
+        topic_disable_leader=True,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        web_enabled=bool(port),
+        web_bind=config.http.bind,
+        web_port=port or 6066,
+        web_tables_enabled=False,
+        datadir=Path(tempfile.gettempdir()) / f"fairstream-{os.getuid()}",  # made by Faust; stays empty
+    )
+
+
+def durable_table(app: faust.App, name: str, partitions: int) -> DurableTable:
+    """A table of bytes, with as many partitions as the topic that feeds it."""
+    table = DurableTable(
+        app, name=name, key_type=bytes, value_type=bytes, partitions=partitions, help="", default=None
+    )
+    return app.tables.add(table)  # type: ignore[return-value]
+
+
+def add_pages(
+    app: faust.App,
+    registry: CollectorRegistry,
+    healthy: Callable[[], bool],
+    ready: Callable[[], bool],
+    status: Callable[[], dict[str, Any]],
+) -> None:
+    """Serve /metrics, /-/healthy, /-/ready, and /-/status for ``run``."""
+
+    def text(view: View, good: bool) -> Response:
+        return view.text("ok\n" if good else "not yet\n", status=200 if good else 503)
+
+    @app.page("/metrics")
+    async def metrics(view: View, request: Request) -> Response:  # noqa: ARG001
+        return view.bytes(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    @app.page("/-/healthy")
+    async def is_healthy(view: View, request: Request) -> Response:  # noqa: ARG001
+        return text(view, healthy())
+
+    @app.page("/-/ready")
+    async def is_ready(view: View, request: Request) -> Response:  # noqa: ARG001
+        return text(view, ready())
+
+    @app.page("/-/status")
+    async def tell(view: View, request: Request) -> Response:  # noqa: ARG001
+        return view.bytes(json.dumps(status()).encode(), content_type="application/json")
+
+
+def recovered(app: faust.App) -> bool:
+    """Whether the app has its tables back and no rebalance runs."""
+    return not app.rebalancing and not app.in_recovery and app.tables.recovery.completed.is_set()
+
+
+class Beat:
+    """When the event loop last turned; health is its age."""
+
+    def __init__(self, app: faust.App, stalled_after_s: float = 60.0) -> None:
+        """Ticks once a second."""
+        self._last_s = time.monotonic()
+        self._stalled_after_s = stalled_after_s
+        app.timer(1.0)(self._tick)
+
+    async def _tick(self) -> None:
+        self._last_s = time.monotonic()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop turned lately."""
+        return time.monotonic() - self._last_s < self._stalled_after_s
+
+
+def stop_before_acknowledging(error: BaseException) -> None:
+    """End the process at once: Faust acknowledges an event whose handler raised, so it must not get there."""
+    log.critical("stopping: an event could not be handled", exc_info=error)
+    logging.shutdown()
+    os._exit(EX_SOFTWARE)
+
+
+class _Worker(mode.Worker):
+    """A worker that leaves logging alone."""
+
+    def _setup_logging(self) -> None:
+        """Logging is set up already."""
+
+
+def run_app(app: faust.App, summary: Path | None, tell: Callable[[], dict[str, Any]]) -> int:
+    """Run until SIGTERM or SIGINT, write the summary; the exit code."""
+    app.finalize()
+    worker = _Worker(app, redirect_stdouts=False, quiet=True, override_logging=False)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        write_summary(summary, tell())
+    return 0

@@ -1,0 +1,235 @@
+"""The monitor role: a Faust app that turns pane snapshots into windows, verdicts and metrics.
+
+Its load depends on slices and partitions, never on the traffic. State lives in one plain
+table, so that its changelog keeps the order of all writes of a partition.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import faust
+import msgspec
+from faust.types import TP, EventT, StreamT
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as MetricCounter
+
+from monitor.config import Config, meaning_sha256
+from monitor.progress import Progress
+from monitor.snapshots import HeartbeatRecord, PanesRecord, decode_record
+from monitor.surface import Applied
+from monitor.verdicts import Outcome, UnknownVersionError, Verdict, encode_verdict
+from monitor.watch import SurfaceWatch
+from streams.build import register_info
+from streams.faust_app import (
+    Beat,
+    DurableTable,
+    add_pages,
+    build_app,
+    durable_table,
+    recovered,
+    run_app,
+    stop_before_acknowledging,
+)
+from streams.metrics import FairnessCollector
+
+log = logging.getLogger(__name__)
+
+
+class PartitionStore:
+    """One panes partition's share of the table, as a :class:`monitor.store.Store`."""
+
+    def __init__(self, table: DurableTable, partition: int) -> None:
+        """Keys are prefixed with the partition, so that owners can tell theirs."""
+        self._table = table
+        self._prefix = f"{partition}|".encode()
+
+    def put(self, key: str, value: bytes) -> None:
+        """Insert or replace."""
+        self._table[self._prefix + key.encode()] = value
+
+    def delete(self, key: str) -> None:
+        """Remove."""
+        self._table.pop(self._prefix + key.encode(), None)
+
+    def items(self) -> Iterator[tuple[str, bytes]]:
+        """Everything held for the partition."""
+        start = len(self._prefix)
+        for key, value in list(self._table.items()):
+            if key.startswith(self._prefix) and value:
+                yield key[start:].decode(), value
+
+
+class PartitionWatch:
+    """The surfaces of one partition of ``fairness.panes``, and the progress that it was told of."""
+
+    def __init__(self, config: Config, store: PartitionStore) -> None:
+        """Bring back the surfaces that the store knows."""
+        self._config = config
+        self._store = store
+        self.progress = Progress(config)
+        self.surfaces: dict[str, SurfaceWatch] = {}
+        for surface in {key.split("|")[1] for key, _ in store.items()}:
+            self.surface(surface)
+
+    def surface(self, name: str) -> SurfaceWatch:
+        """The surface's watch, made when it is first heard of."""
+        if name not in self.surfaces:
+            self.surfaces[name] = SurfaceWatch(self._config, name, self._store)
+        return self.surfaces[name]
+
+
+class MonitorRole:
+    """The role's app and state."""
+
+    def __init__(self, config: Config, instance: str) -> None:
+        """Build the app; nothing runs yet."""
+        self.config = config
+        self.watches: dict[int, PartitionWatch] = {}
+        self.counts: Counter[str] = Counter()
+        self.outcomes: Counter[Outcome] = Counter()
+        self.app = build_app(config, "monitor", instance, config.http.monitor_port)
+        self._meaning = meaning_sha256(config)
+        self._next_offset: dict[int, int] = {}
+        topics, partitions = config.kafka.topics, config.kafka.internal_partitions
+        self._panes = self.app.topic(topics.panes, key_type=bytes, value_type=bytes)
+        self._verdicts = self.app.topic(topics.verdicts, key_type=bytes, value_type=bytes)
+        self._dead_letter = self.app.topic(topics.dead_letter, key_type=bytes, value_type=bytes)
+        self._table = durable_table(self.app, "state", partitions)
+        self.registry = CollectorRegistry()
+        self._events = MetricCounter(
+            "fairstream_events", "Events by what became of them.", ["role", "topic", "outcome"], registry=self.registry
+        )
+        register_info(self.registry, config)
+        self.registry.register(FairnessCollector(config, self.watches, self.input_lag))
+        self._beat = Beat(self.app)
+        self.app.agent(self._panes, name="panes", concurrency=1)(self._watch)
+        self.app.on_partitions_revoked.connect(self._on_revoked)
+        add_pages(self.app, self.registry, lambda: self._beat.alive, lambda: recovered(self.app), self.status)
+
+    # --- records in --------------------------------------------------------------------
+
+    async def _watch(self, stream: StreamT[bytes]) -> None:
+        async for event in stream.events():
+            try:
+                await self._handle(event)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it ends the process, before the event is acknowledged
+                stop_before_acknowledging(error)
+
+    async def _handle(self, event: EventT[bytes]) -> None:
+        message = event.message
+        self._next_offset[message.partition] = message.offset + 1
+        try:
+            record = decode_record(message.value or b"")
+        except UnknownVersionError as error:
+            log.error("refused a record of %s: %s", message.topic, error)
+            self._count("newer_version")
+            return
+        except msgspec.DecodeError as error:
+            await self._bury(event, str(error))
+            return
+        if record.meaning != self._meaning:
+            self._count("other_configuration")
+            return
+        watch = self.watches.get(message.partition)
+        if watch is None:
+            store = PartitionStore(self._table, message.partition)
+            watch = self.watches[message.partition] = PartitionWatch(self.config, store)
+        if isinstance(record, PanesRecord):
+            self._apply(watch, record)
+        else:
+            await self._advance(watch, record)
+        await self._table.settled()
+
+    def _count(self, outcome: str, count: int = 1) -> None:
+        self.counts[outcome] += count
+        self._events.labels("monitor", self.config.kafka.topics.panes, outcome).inc(count)
+
+    def _apply(self, watch: PartitionWatch, record: PanesRecord) -> None:
+        surface = watch.surface(record.surface)
+        for snapshot in record.snapshots:
+            applied = surface.apply(record.kind, record.partition, snapshot)
+            self._count(applied.value)
+            if applied is Applied.PARTIAL:
+                log.error(
+                    "refused a partial snapshot of %s partition %d, pane %d: it starts at offset %d",
+                    record.kind,
+                    record.partition,
+                    snapshot.pane_start_ms,
+                    snapshot.from_offset,
+                )
+
+    async def _advance(self, watch: PartitionWatch, record: HeartbeatRecord) -> None:
+        self._count("heartbeat")
+        for source in record.sources:
+            watch.progress.update(source)
+        for surface in watch.surfaces.values():
+            verdicts = surface.advance(watch.progress)
+            if verdicts:
+                await self._publish(verdicts)
+                surface.remember()
+
+    async def _publish(self, verdicts: list[Verdict]) -> None:
+        """Send verdicts and wait for the broker; only then may their pane be remembered as judged."""
+        sent = [await self._verdicts.send(key=v.surface.encode(), value=encode_verdict(v)) for v in verdicts]
+        await asyncio.gather(*sent)
+        self.outcomes.update(v.verdict for v in verdicts)
+
+    async def _bury(self, event: EventT[bytes], detail: str) -> None:
+        """Something that is no record of ours."""
+        message = event.message
+        self._count("malformed")
+        headers = {
+            "reason": b"malformed",
+            "detail": detail.encode(),
+            "topic": message.topic.encode(),
+            "partition": str(message.partition).encode(),
+            "offset": str(message.offset).encode(),
+        }
+        await (await self._dead_letter.send(key=message.key, value=message.value, headers=headers))
+
+    async def _on_revoked(self, app: faust.App, revoked: set[TP], **_: Any) -> None:  # noqa: ARG002
+        for tp in revoked:
+            if tp.topic == self.config.kafka.topics.panes:
+                self.watches.pop(tp.partition, None)
+                self._next_offset.pop(tp.partition, None)
+
+    # --- what it says of itself --------------------------------------------------------
+
+    def input_lag(self) -> dict[tuple[str, int], int]:
+        """Records of ``fairness.panes`` that are not handled yet, per partition, as last known."""
+        topic = self.config.kafka.topics.panes
+        lags = {}
+        for partition, position in self._next_offset.items():
+            end = self.app.consumer.highwater(TP(topic, partition)) or position
+            lags[topic, partition] = max(0, end - position)
+        return lags
+
+    def status(self) -> dict[str, Any]:
+        """Progress for ``run``: the summary so far, and how far each partition was told of the sources."""
+        progress = {
+            str(number): {f"{kind}/{p}": s.position for (kind, p), s in watch.progress.sources.items()}
+            for number, watch in self.watches.items()
+        }
+        return self.summary() | {"progress": progress, "partitions": self.config.kafka.internal_partitions}
+
+    def summary(self) -> dict[str, Any]:
+        """Totals since the start."""
+        surfaces = [s for watch in self.watches.values() for s in watch.surfaces.values()]
+        return {
+            "records": dict(self.counts),
+            "verdicts": {outcome.value: self.outcomes[outcome] for outcome in Outcome},
+            "panes_sealed": sum(s.panes_sealed for s in surfaces),
+            "surfaces": sorted(s.surface for s in surfaces),
+        }
+
+
+def run_monitor(config: Config, *, instance: str, summary: Path | None = None) -> int:
+    """Run the role until SIGTERM or SIGINT; the exit code."""
+    role = MonitorRole(config, instance)
+    return run_app(role.app, summary, role.summary)

@@ -1,0 +1,36 @@
+"""``fairstream run``: all three roles on one machine, until told to stop or until the input is done."""
+
+import time
+from pathlib import Path
+
+from monitor.config import Config
+from streams.supervisor import (
+    EX_CONFIG,
+    POLL_S,
+    ConfigurationRefusedError,
+    Supervisor,
+    finished,
+    merge_summary,
+    stop_on_signals,
+)
+from streams.summary import write_summary
+from streams.topics import create_topics
+
+
+def run_all(config: Config, config_file: Path, *, summary: Path | None, until_end: bool) -> int:
+    """Supervise the roles; the exit code. ``until_end`` stops when everything in the topics is judged."""
+    stopping = stop_on_signals()
+    create_topics(config)
+    began_s = time.monotonic()
+    with Supervisor(config, config_file) as supervisor:
+        try:
+            while not stopping.wait(POLL_S):
+                supervisor.tend()
+                if until_end and finished(supervisor.statuses()):
+                    break
+        except ConfigurationRefusedError:
+            return EX_CONFIG
+        seconds = time.monotonic() - began_s
+        supervisor.stop()
+        write_summary(summary, merge_summary(supervisor.summary(), seconds))
+    return 0
