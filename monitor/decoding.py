@@ -4,9 +4,11 @@ The record types are made from the configuration, so that attributes nobody aske
 are skipped by the parser and never become objects.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -27,7 +29,8 @@ _Value = Annotated[str, Meta(max_length=128)]
 _Position = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
-class Columns(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
     """A decoded batch. Per event (length E) and per contribution (length C: an item or an engagement)."""
 
     index: Ints
@@ -58,7 +61,7 @@ def _values_struct(name: str, attributes: Iterable[str]) -> type[msgspec.Struct]
     return msgspec.defstruct(name, fields, rename=rename, gc=False)
 
 
-class _Decoder:
+class Decoder(ABC):
     """What impressions and engagements share: parsing a batch, coding cells."""
 
     def __init__(self, config: Config, record: type[msgspec.Struct]) -> None:
@@ -76,6 +79,10 @@ class _Decoder:
         self.other: Cell = other_cell(config)
         self._viewer_values = _getter(len(attributes.viewer))
         self._item_values = _getter(len(attributes.item))
+
+    @abstractmethod
+    def decode(self, values: Sequence[bytes | None]) -> Columns:
+        """Columns of a batch of record values, in their order."""
 
     def names(self, code: int) -> Cell:
         """The cell of a code in the latest batch's columns."""
@@ -147,7 +154,7 @@ def _getter(count: int) -> Any:
     return lambda struct: absent if struct is None else as_tuple(struct)
 
 
-class ImpressionDecoder(_Decoder):
+class ImpressionDecoder(Decoder):
     """Decodes records of ``impressions``: one per request, one contribution per item.
 
     Measures: impressions, micro-exposure, impressions in the top k.
@@ -160,7 +167,12 @@ class ImpressionDecoder(_Decoder):
         attrs = _values_struct("Attrs", attributes.item)
         item = msgspec.defstruct(
             "Item",
-            [("id", _Id), ("position", _Position, 0), ("attrs", attrs | None, None), ("score", float | None, None)],
+            [
+                ("id", _Id),
+                ("position", _Position, 0),
+                ("attrs", attrs | None, None),
+                ("score", float | None, None),
+            ],
             gc=False,
         )
         record = msgspec.defstruct(
@@ -207,7 +219,7 @@ class ImpressionDecoder(_Decoder):
         )
 
 
-class EngagementDecoder(_Decoder):
+class EngagementDecoder(Decoder):
     """Decodes records of ``engagements``: one contribution each, credited to its impression's pane.
 
     Measures: one count per configured action. Other actions are decoded and count nothing.

@@ -96,7 +96,9 @@ def share_terms(part: Floats, whole: Floats, reference: tuple[Floats, Floats], i
     total = np.broadcast_to(whole, part.shape)
     reference_total = np.broadcast_to(reference[1], part.shape)
     with np.errstate(divide="ignore", invalid="ignore"):
-        average = np.where(impressions > 0, part.sum(axis=1) / impressions, _mean_contribution(part, impressions))
+        average = np.where(
+            impressions > 0, part.sum(axis=1) / impressions, _mean_contribution(part, impressions)
+        )
     return Terms(part, total, reference[0], reference_total, average / 2, 1 / np.sqrt(impressions + 0.5))
 
 

@@ -1,6 +1,6 @@
 """Rules applied to closed panes: from sums to verdicts, each closed pane once."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -8,10 +8,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from monitor.config import Config, Metric, Rule, Tolerance
-from monitor.config.parse import encode_custom
+from monitor.config.document import encode_custom
 from monitor.detectors import Block, Detector, Evidence, Status, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms
-from monitor.references import Reference, ReferenceShares, make_reference
+from monitor.references import ReferenceShares, make_reference
 from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, Verdict
 
 Ints = NDArray[np.int64]
@@ -35,6 +35,17 @@ class ClosedPane(NamedTuple):
     slices: list[str]
     pane: Ints
     window: Ints
+
+
+class _Findings(NamedTuple):
+    """Everything about a closed block that verdicts are made of."""
+
+    block: Block
+    support: Ints
+    ratios: Ratios
+    share: Floats
+    reference: Floats
+    answers: list[tuple[str, Evidence]]
 
 
 class _RuleState(Struct):
@@ -83,12 +94,14 @@ class RuleJudge:
             self._reference.observe(slices, pane[:, :, self.measure], closed.start_ms, closed.end_ms)
         missing = [name for name in self._named() if name not in slices]
         slices += missing
-        pane, window = (np.concatenate((x, np.zeros((len(missing), *x.shape[1:]), np.int64))) for x in (pane, window))
+        pane, window = (
+            np.concatenate((x, np.zeros((len(missing), *x.shape[1:]), np.int64))) for x in (pane, window)
+        )
         reference = self._reference.of(slices) if self._reference is not None else None
         self.last_end_ms = closed.end_ms
         if self._reference is not None and reference is None:
             self.latest = [
-                self._verdict(s, closed.end_ms, _nothing(int(n)), reason="learning the baseline")
+                self._verdict(s, closed.end_ms, Estimate(support=int(n)), reason="learning the baseline")
                 for s, n in zip(slices, window[:, :, IMPRESSIONS].sum(axis=1), strict=True)
             ]
         else:
@@ -108,7 +121,12 @@ class RuleJudge:
         return rate_terms(part, impressions, counts)
 
     def _decide(
-        self, slices: list[str], pane: Ints, window: Ints, reference: ReferenceShares | None, closed: ClosedPane
+        self,
+        slices: list[str],
+        pane: Ints,
+        window: Ints,
+        reference: ReferenceShares | None,
+        closed: ClosedPane,
     ) -> list[Verdict]:
         support = window[:, :, IMPRESSIONS].sum(axis=1)
         expected = support.astype(np.float64)
@@ -128,59 +146,34 @@ class RuleJudge:
         )
         ratios = double_ratio(terms, self._confidence)
         answers = [(d.name, d.update(block, ratios)) for d in self._detectors]
+        found = _Findings(block, support, ratios, *_levels(terms), answers)
         wanted = set(self.rule.slices or slices)
-        levels = _levels(terms, ratios)
-        return [
-            self._conclude(i, slice_, closed.end_ms, int(support[i]), block, ratios, levels, answers)
-            for i, slice_ in enumerate(slices)
-            if slice_ in wanted
-        ]
+        return [self._conclude(found, i) for i, slice_ in enumerate(slices) if slice_ in wanted]
 
-    def _conclude(
-        self,
-        i: int,
-        slice_: str,
-        end_ms: int,
-        support: int,
-        block: Block,
-        ratios: Ratios,
-        levels: tuple[Floats, Floats],
-        answers: list[tuple[str, Evidence]],
-    ) -> Verdict:
+    def _conclude(self, found: "_Findings", i: int) -> Verdict:
         """The rule is breached when any detector says so; the first that does decides."""
-        name, answer = max(answers, key=lambda each: int(each[1].status[i]))
+        slice_, end_ms, support = found.block.slices[i], found.block.end_ms, int(found.support[i])
+        name, answer = max(found.answers, key=lambda each: int(each[1].status[i]))
         status = Status(int(answer.status[i]))
-        if status is Status.INSUFFICIENT or not np.isfinite(ratios.value[i]):
-            reason = "too few impressions" if not block.enough[i] else "nothing to compare with, or warming up"
-            return self._verdict(slice_, end_ms, _nothing(support), reason=reason)
+        if status is Status.INSUFFICIENT or not np.isfinite(found.ratios.value[i]):
+            few = not found.block.enough[i]
+            reason = "too few impressions" if few else "nothing to compare with, or warming up"
+            return self._verdict(slice_, end_ms, Estimate(support=support), reason=reason)
+        value, lower, upper, _ = (float(x[i]) for x in found.ratios)
         return self._verdict(
             slice_,
             end_ms,
-            Estimate(
-                value=float(ratios.value[i]),
-                lower=float(ratios.lower[i]),
-                upper=float(ratios.upper[i]),
-                support=support,
-            ),
-            outcome=Outcome.BREACH if status is Status.BREACH else Outcome.OK,
+            Estimate(value=value, lower=lower, upper=upper, support=support),
+            verdict=Outcome.BREACH if status is Status.BREACH else Outcome.OK,
             detector=name,
             evidence=float(answer.evidence[i]),
             direction=_DIRECTIONS[int(answer.direction[i])],
-            levels=(float(levels[0][i]), float(levels[1][i])),
+            share=float(found.share[i]),
+            reference=float(found.reference[i]),
         )
 
-    def _verdict(
-        self,
-        slice_: str,
-        end_ms: int,
-        estimate: Estimate,
-        outcome: Outcome = Outcome.INSUFFICIENT,
-        detector: str = "",
-        evidence: float = 0.0,
-        direction: Direction = Direction.NONE,
-        levels: tuple[float | None, float | None] = (None, None),
-        reason: str = "",
-    ) -> Verdict:
+    def _verdict(self, slice_: str, end_ms: int, estimate: Estimate, **decision: Any) -> Verdict:
+        """A verdict of this rule; ``insufficient`` unless decided otherwise."""
         rule = self.rule
         return Verdict(
             rule=rule.name,
@@ -190,15 +183,9 @@ class RuleJudge:
             metric=rule.metric.value,
             window=rule.window,
             pane_end_ms=end_ms,
-            verdict=outcome,
             estimate=estimate,
             tolerance=band(rule.tolerance),
-            evidence=evidence,
-            detector=detector or self._detectors[0].name,
-            direction=direction,
-            share=levels[0],
-            reference=levels[1],
-            reason=reason,
+            **{"verdict": Outcome.INSUFFICIENT, "detector": self._detectors[0].name} | decision,
         )
 
     # --- memory ------------------------------------------------------------------------
@@ -239,11 +226,7 @@ def band(tolerance: Tolerance) -> ToleranceBand:
     return ToleranceBand(low=tolerance.low, high=tolerance.high)
 
 
-def _nothing(support: int) -> Estimate:
-    return Estimate(support=support)
-
-
-def _levels(terms: Terms, ratios: Ratios) -> tuple[Floats, Floats]:
+def _levels(terms: Terms) -> tuple[Floats, Floats]:
     """The share or rate itself, and what it was held against."""
     with np.errstate(divide="ignore", invalid="ignore"):
         level = terms.a.sum(axis=1) / terms.b.sum(axis=1)

@@ -24,7 +24,9 @@ class PaneSums:
     so a re-read of the log gives the same numbers, the same parts and the same bytes.
     """
 
-    def __init__(self, pane_start_ms: int, from_offset: int, buckets: int, measures: int, max_cells: int) -> None:
+    def __init__(
+        self, pane_start_ms: int, from_offset: int, buckets: int, measures: int, max_cells: int
+    ) -> None:
         """An empty pane; ``from_offset`` is where this reader began to read the partition."""
         self.pane_start_ms = pane_start_ms
         self.from_offset = from_offset

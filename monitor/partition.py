@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from monitor.cells import OTHER, Cell
 from monitor.config import Config
-from monitor.decoding import Columns, EngagementDecoder, ImpressionDecoder
+from monitor.decoding import Columns, Decoder
 from monitor.pane_sums import PaneSums
 from monitor.rejections import Reason, Rejected
 from monitor.snapshots import Kind, PaneSnapshot
@@ -84,7 +84,7 @@ class SourcePartition:
         self,
         config: Config,
         kind: Kind,
-        decoder: ImpressionDecoder | EngagementDecoder,
+        decoder: Decoder,
         start_offset: int,
         resume: Resume | None = None,
     ) -> None:

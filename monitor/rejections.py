@@ -1,7 +1,7 @@
 """Why an event was not counted: the closed set of reasons of the dead-letter topic."""
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 
 class Reason(StrEnum):
@@ -21,7 +21,8 @@ class Reason(StrEnum):
     """Larger than ``limits.max_record_bytes``."""
 
 
-class Rejected(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rejected:
     """A rejected record: where it is in the log, and why it was not counted."""
 
     index: int

@@ -12,7 +12,9 @@ Ints = NDArray[np.int64]
 class Projection:
     """Sums cells into the slices of one dimension, such as ``item.skin_tone`` or ``viewer.gender*variant``."""
 
-    def __init__(self, dimension: str, attributes: list[str], rows: CellRows, layout: Layout, max_slices: int) -> None:
+    def __init__(
+        self, dimension: str, attributes: list[str], rows: CellRows, layout: Layout, max_slices: int
+    ) -> None:
         """``attributes`` are the cells' attributes in order; slices beyond the cap become ``other``."""
         self.dimension = dimension
         self.slices: list[str] = []

@@ -88,7 +88,9 @@ class HeartbeatRecord(Struct, frozen=True, tag="heartbeat", kw_only=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(PanesRecord | HeartbeatRecord)
+_decoder: msgspec.msgpack.Decoder[PanesRecord | HeartbeatRecord] = msgspec.msgpack.Decoder(
+    PanesRecord | HeartbeatRecord
+)
 _raw_decoder: msgspec.msgpack.Decoder[tuple[str, PaneSnapshot]] = msgspec.msgpack.Decoder(
     tuple[str, PaneSnapshot]
 )
@@ -135,4 +137,6 @@ def supersede(held: PaneSnapshot, offered: PaneSnapshot) -> PaneSnapshot:
 
     Idempotent, commutative and associative over the snapshots of one log.
     """
-    return offered if (offered.end_offset, -offered.from_offset) > (held.end_offset, -held.from_offset) else held
+    return (
+        offered if (offered.end_offset, -offered.from_offset) > (held.end_offset, -held.from_offset) else held
+    )

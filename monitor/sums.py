@@ -5,6 +5,7 @@ bucket and measure, so a new row only lengthens the vector. All arithmetic is on
 subtracting in any order gives the same bits.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ from monitor.cells import Cell
 Ints = NDArray[np.int64]
 
 
-class Sparse(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Sparse:
     """Non-zero entries of a vector: positions ascending and unique, and their values."""
 
     index: Ints

@@ -15,9 +15,9 @@ from monitor.cells import cell_attributes, other_cell
 from monitor.config import Config, Duration, WindowSpec, meaning_sha256
 from monitor.partition import pane_clock
 from monitor.progress import Progress
-from monitor.snapshots import Kind, PaneSnapshot, decode_raw, encode_raw, is_partial
 from monitor.rules import watched_dimensions
 from monitor.slices import Projections
+from monitor.snapshots import Kind, PaneSnapshot, decode_raw, encode_raw, is_partial
 from monitor.store import Store, decode_sums, encode_sums, spread
 from monitor.sums import CellRows, Layout, Sparse
 from monitor.windows import PaneSeries, SlidingWindow
@@ -115,7 +115,9 @@ class SurfacePanes:
 
     def _hold(self, key: RawKey, snapshot: PaneSnapshot) -> None:
         kind, _, start, _ = key
-        measures = IMPRESSION_MEASURES if kind is Kind.IMPRESSIONS else self.layout.measures - IMPRESSION_MEASURES
+        measures = (
+            IMPRESSION_MEASURES if kind is Kind.IMPRESSIONS else self.layout.measures - IMPRESSION_MEASURES
+        )
         first = 0 if kind is Kind.IMPRESSIONS else IMPRESSION_MEASURES
         entries = spread(
             snapshot.cells, snapshot.index, snapshot.values, self.rows, self.layout, measures, first
@@ -235,7 +237,9 @@ class SurfacePanes:
             elif what == "sealed":
                 meaning, state = msgspec.msgpack.decode(value)
                 if meaning == self._meaning:
-                    self.sealed_through.update({Kind(k): v for k, v in state.items() if Kind(k) in self._kinds})
+                    self.sealed_through.update(
+                        {Kind(k): v for k, v in state.items() if Kind(k) in self._kinds}
+                    )
         for key in sorted(sums, reverse=True):  # "level" before "base": complete levels take no base panes
             self._load_sums(key, sums[key])
         for key, value in raws:

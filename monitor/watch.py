@@ -9,8 +9,8 @@ from monitor.progress import Progress
 from monitor.rules import rules_of, window_of
 from monitor.snapshots import Kind, PaneSnapshot
 from monitor.store import Store
-from monitor.surface import Applied, SurfacePanes
 from monitor.sums import Sums
+from monitor.surface import Applied, SurfacePanes
 from monitor.verdicts import Outcome, Verdict
 from monitor.windows import SlidingWindow
 
@@ -22,9 +22,7 @@ class SurfaceWatch:
         """Bring back what the store remembers."""
         self.surface = surface
         self.panes = SurfacePanes(config, surface, store)
-        self.judges = [
-            RuleJudge(config, rule, surface) for rule in rules_of(config, surface)
-        ]
+        self.judges = [RuleJudge(config, rule, surface) for rule in rules_of(config, surface)]
         self.outcomes: Counter[Outcome] = Counter()
         self.panes_sealed = 0
         self._store = store

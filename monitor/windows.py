@@ -107,7 +107,9 @@ class SlidingWindow:
         self.series = series
         self.length_ms = length_ms
         self.end_ms = 0
-        self.totals = [Sums() for _ in range(len(series.projections) if series.projections is not None else 0)]
+        self.totals = [
+            Sums() for _ in range(len(series.projections) if series.projections is not None else 0)
+        ]
         series.windows.append(self)
 
     @property

@@ -20,11 +20,19 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as MetricCounter
 
 from monitor.config import Config, meaning_sha256
-from monitor.decoding import EngagementDecoder, ImpressionDecoder
+from monitor.decoding import Decoder, EngagementDecoder, ImpressionDecoder
 from monitor.pane_sums import RECORD_BYTES
 from monitor.partition import Batch, Resume, SourcePartition, count_reasons
 from monitor.rejections import Rejected
-from monitor.snapshots import VERSION, HeartbeatRecord, Kind, PanesRecord, PaneSnapshot, SourceProgress, encode_record
+from monitor.snapshots import (
+    VERSION,
+    HeartbeatRecord,
+    Kind,
+    PaneSnapshot,
+    PanesRecord,
+    SourceProgress,
+    encode_record,
+)
 from streams.build import register_info
 from streams.clients import MAX_RECORD_BYTES, consumer_settings, producer_settings
 from streams.http import Probe, serve
@@ -65,7 +73,7 @@ class Aggregate:
         self._kinds = {topics.impressions: Kind.IMPRESSIONS}
         if config.engagement.actions:
             self._kinds[topics.engagements] = Kind.ENGAGEMENTS
-        self._decoders = {
+        self._decoders: dict[Kind, Decoder] = {
             Kind.IMPRESSIONS: ImpressionDecoder(config),
             Kind.ENGAGEMENTS: EngagementDecoder(config),
         }
@@ -119,7 +127,9 @@ class Aggregate:
                 found = self._consumer.list_topics(timeout=5.0).topics
             except KafkaException:
                 found = {}
-            self._partitions = {n: len(found[n].partitions) for n in wanted if n in found and not found[n].error}
+            self._partitions = {
+                n: len(found[n].partitions) for n in wanted if n in found and not found[n].error
+            }
             if len(self._partitions) == len(wanted):
                 return
             if not told:
@@ -290,7 +300,12 @@ class Aggregate:
         while True:
             try:
                 self._producer.produce(
-                    topic, value, key, partition=partition, headers=headers or [], on_delivery=self._on_delivery
+                    topic,
+                    value,
+                    key,
+                    partition=partition,
+                    headers=headers or [],
+                    on_delivery=self._on_delivery,
                 )
                 return
             except BufferError:
@@ -346,6 +361,11 @@ class Aggregate:
         at_end = len(sources) == everything > 0 and all(s.at_end for s in sources.values())
         return self.summary() | {
             "positions": {f"{s.state.kind}/{p}": s.state.position for (_, p), s in sources.items()},
+            "watermarks": {
+                f"{s.state.kind}/{p}": s.state.watermark_ms
+                for (_, p), s in sources.items()
+                if s.state.kind is Kind.IMPRESSIONS
+            },
             "at_end": at_end and self._flushed_all,
             "assigned": len(sources),
         }

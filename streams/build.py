@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from prometheus_client import CollectorRegistry, Info
+from prometheus_client import CollectorRegistry, Info, disable_created_metrics
 
 from monitor.config import Config, config_sha256
 
@@ -17,6 +17,9 @@ def fairstream_version() -> str:
 
 def register_info(registry: CollectorRegistry, config: Config) -> None:
     """``fairstream_build_info`` and ``fairstream_config_info``."""
-    Info("fairstream_build", "Version of fairstream.", registry=registry).info({"version": fairstream_version()})
+    disable_created_metrics()
+    Info("fairstream_build", "Version of fairstream.", registry=registry).info(
+        {"version": fairstream_version()}
+    )
     config_info = Info("fairstream_config", "Hash of the configuration in use.", registry=registry)
     config_info.info({"sha256": config_sha256(config)})

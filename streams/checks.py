@@ -39,11 +39,15 @@ def series_text(config: Config) -> str:
 
 def print_check(config: Config, file: str, console: Console) -> None:
     """Print dimensions, windows, rules and the number of series."""
-    say = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
     say(f"{file}: good (sha256 {config_sha256(config)[:16]}, meaning of sums {meaning_sha256(config)})")
     say(f"surfaces    {', '.join(config.surfaces)}")
     windows = ", ".join(f"{w.length} every {w.slide}" for w in config.windows)
-    say(f"windows     {windows}; panes of {config.time.pane}, closed {config.time.allowed_lateness} after their end")
+    late = config.time.allowed_lateness
+    say(f"windows     {windows}; panes of {config.time.pane}, closed {late} after their end")
     dimensions = dict.fromkeys([*config.dimensions, *(rule.dimension for rule in config.rules)])
     say(f"dimensions  {', '.join(dimensions) or '(none)'}")
     say(f"exposure    {config.exposure.curve}; top k is {config.exposure.k}")
@@ -53,9 +57,10 @@ def print_check(config: Config, file: str, console: Console) -> None:
     say(f"rules       {len(config.rules)}; {series_text(config)}")
     table = Table("rule", "watches", "against", "tolerance", "detectors", "for", "severity")
     for rule in config.rules:
+        where = ", ".join(rule.surfaces or config.surfaces)
         table.add_row(
             rule.name,
-            f"{_metric(rule)} of {rule.dimension}\n{rule.window}, on {', '.join(rule.surfaces or config.surfaces)}",
+            f"{_metric(rule)} of {rule.dimension}\n{rule.window}, on {where}",
             _against(rule),
             _tolerance(rule),
             " or ".join(spec.kind for spec in rule.detectors),

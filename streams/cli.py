@@ -57,13 +57,19 @@ def build_parser() -> argparse.ArgumentParser:
             help="static group membership: unique among running processes, the same after a restart",
         )
 
-    check = _with_config(commands.add_parser("check", help="say what a configuration would watch"), required=False)
+    check = _with_config(
+        commands.add_parser("check", help="say what a configuration would watch"), required=False
+    )
     check.add_argument("--schema", action="store_true", help="print the configuration's JSON Schema instead")
 
-    simulate = _with_config(commands.add_parser("simulate", help="write simulated traffic with planted disparities"))
+    simulate = _with_config(
+        commands.add_parser("simulate", help="write simulated traffic with planted disparities")
+    )
     simulate.add_argument("--scenario", type=Path, help="scenario file (default: the one that ships)")
     simulate.add_argument("--rate", type=float, default=200.0, help="impressions per second of event time")
-    simulate.add_argument("--duration", type=_duration, default=parse_duration("1h"), help="event time (default: 1h)")
+    simulate.add_argument(
+        "--duration", type=_duration, default=parse_duration("1h"), help="event time (default: 1h)"
+    )
     simulate.add_argument("--impressions", type=int, help="exactly this many impressions, instead of a rate")
     simulate.add_argument("--seed", type=int, default=1)
     simulate.add_argument("--start", type=_moment, help="first event time, ISO 8601 with zone")

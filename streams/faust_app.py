@@ -8,10 +8,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
 import mode
+from faust.tables.manager import TableManager
 from faust.types import FutureMessage
 from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -36,9 +37,9 @@ class DurableTable(faust.Table[bytes, bytes]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As :class:`faust.Table`."""
         super().__init__(*args, **kwargs)
-        self._pending: list[FutureMessage[Any]] = []
+        self._pending: list[FutureMessage] = []
 
-    def send_changelog(self, *args: Any, **kwargs: Any) -> FutureMessage[Any]:
+    def send_changelog(self, *args: Any, **kwargs: Any) -> FutureMessage:
         """Send, and remember to wait."""
         future = super().send_changelog(*args, **kwargs)
         self._pending.append(future)
@@ -126,7 +127,11 @@ def add_pages(
 
 def recovered(app: faust.App) -> bool:
     """Whether the app has its tables back and no rebalance runs."""
-    return not app.rebalancing and not app.in_recovery and app.tables.recovery.completed.is_set()
+    return (
+        not app.rebalancing
+        and not app.in_recovery
+        and cast(TableManager, app.tables).recovery.completed.is_set()
+    )
 
 
 class Beat:
@@ -166,9 +171,8 @@ def run_app(app: faust.App, summary: Path | None, tell: Callable[[], dict[str, A
     app.finalize()
     worker = _Worker(app, redirect_stdouts=False, quiet=True, override_logging=False)
     try:
-        worker.execute_from_commandline()
+        worker.execute_from_commandline()  # always ends by SystemExit
     except SystemExit as end:
         return int(end.code or 0)
     finally:
         write_summary(summary, tell())
-    return 0

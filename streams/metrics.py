@@ -27,7 +27,10 @@ _HELP = {
     "fairness_evidence": ("Evidence of the deciding detector.", ["rule", "surface", "dimension", "slice"]),
     "fairness_tolerance": ("Limits that the disparity may not cross.", ["rule", "side"]),
     "fairness_window_end_timestamp_seconds": ("End of the newest closed window.", ["surface", "window"]),
-    "fairstream_watermark_timestamp_seconds": ("Event time reached, per source partition.", ["topic", "partition"]),
+    "fairstream_watermark_timestamp_seconds": (
+        "Event time reached, per source partition.",
+        ["topic", "partition"],
+    ),
     "fairstream_consumer_lag_records": ("Records not read yet.", ["topic", "partition"]),
     "fairstream_series_dropped": ("Cells that did not fit under the cap, now.", ["surface"]),
 }

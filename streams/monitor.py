@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
 import msgspec
@@ -101,13 +101,16 @@ class MonitorRole:
         self._table = durable_table(self.app, "state", partitions)
         self.registry = CollectorRegistry()
         self._events = MetricCounter(
-            "fairstream_events", "Events by what became of them.", ["role", "topic", "outcome"], registry=self.registry
+            "fairstream_events",
+            "Events by what became of them.",
+            ["role", "topic", "outcome"],
+            registry=self.registry,
         )
         register_info(self.registry, config)
         self.registry.register(FairnessCollector(config, self.watches, self.input_lag))
         self._beat = Beat(self.app)
         self.app.agent(self._panes, name="panes", concurrency=1)(self._watch)
-        self.app.on_partitions_revoked.connect(self._on_revoked)
+        self.app.on_partitions_revoked.connect(cast(Any, self._on_revoked))
         add_pages(self.app, self.registry, lambda: self._beat.alive, lambda: recovered(self.app), self.status)
 
     # --- records in --------------------------------------------------------------------
@@ -127,7 +130,7 @@ class MonitorRole:
         try:
             record = decode_record(message.value or b"")
         except UnknownVersionError as error:
-            log.error("refused a record of %s: %s", message.topic, error)
+            log.warning("refused a record of %s: %s", message.topic, error)
             self._count("newer_version")
             return
         except msgspec.DecodeError as error:
@@ -193,7 +196,7 @@ class MonitorRole:
         }
         await (await self._dead_letter.send(key=message.key, value=message.value, headers=headers))
 
-    async def _on_revoked(self, app: faust.App, revoked: set[TP], **_: Any) -> None:  # noqa: ARG002
+    async def _on_revoked(self, _: faust.App, revoked: set[TP], **__: Any) -> None:
         for tp in revoked:
             if tp.topic == self.config.kafka.topics.panes:
                 self.watches.pop(tp.partition, None)

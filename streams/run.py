@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from monitor.config import Config
+from streams.summary import write_summary
 from streams.supervisor import (
     EX_CONFIG,
     POLL_S,
@@ -13,7 +14,6 @@ from streams.supervisor import (
     merge_summary,
     stop_on_signals,
 )
-from streams.summary import write_summary
 from streams.topics import create_topics
 
 

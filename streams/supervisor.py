@@ -24,6 +24,9 @@ _FIRST_RESTART_S = 1.0
 _LAST_RESTART_S = 30.0
 POLL_S = 0.25
 
+Statuses = dict[str, dict[str, Any] | None]
+"""Each role's account of itself; None while it does not answer."""
+
 
 class ConfigurationRefusedError(RuntimeError):
     """A role ended because of its configuration; restarting would not help."""
@@ -57,7 +60,14 @@ class _Child:
         self._log_file = log_file
         self._restart_s: float | None = None
         self._backoff_s = _FIRST_RESTART_S
-        options = ["--config", str(config_file), "--instance", spec.instance, "--summary", str(self.summary_file)]
+        options = [
+            "--config",
+            str(config_file),
+            "--instance",
+            spec.instance,
+            "--summary",
+            str(self.summary_file),
+        ]
         self._command = dies_with_parent([sys.executable, "-m", "streams", spec.role, *options])
         self.process = self._start()
 
@@ -89,7 +99,7 @@ class _Child:
         """The role's own account of itself, or None while it does not answer."""
         url = f"http://127.0.0.1:{self.spec.port}/-/status"
         try:
-            with urllib.request.urlopen(url, timeout=2.0) as answer:  # noqa: S310 - our own loopback port
+            with urllib.request.urlopen(url, timeout=2.0) as answer:
                 found: dict[str, Any] = json.load(answer)
                 return found
         except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError):
@@ -132,7 +142,7 @@ class Supervisor:
         for child in self._children:
             child.tend(time.monotonic())
 
-    def statuses(self) -> dict[str, dict[str, Any] | None]:
+    def statuses(self) -> Statuses:
         """Each role's account of itself."""
         return {child.spec.role: child.status() for child in self._children}
 
@@ -145,7 +155,7 @@ class Supervisor:
             try:
                 child.process.wait(max(0.1, deadline_s - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.error("%s does not stop: killing it", child.spec.role)
+                log.warning("%s does not stop: killing it", child.spec.role)
                 child.process.kill()
                 child.process.wait()
 
@@ -162,7 +172,7 @@ class Supervisor:
         return found
 
 
-def finished(statuses: dict[str, dict[str, Any] | None]) -> bool:
+def finished(statuses: Statuses) -> bool:
     """Whether all that was in the source topics has come through to the alerts.
 
     aggregate is at the end with everything published; monitor was told so on every partition;

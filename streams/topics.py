@@ -44,7 +44,9 @@ def topic_specs(config: Config) -> list[TopicSpec]:
         TopicSpec(topics.verdicts, inner, kept_a_week),
         TopicSpec(topics.alerts, inner, kept_a_year),
         TopicSpec(
-            topics.dead_letter, inner, kept_a_week | {"max.message.bytes": str(MAX_RECORD_BYTES + 1024 * 1024)}
+            topics.dead_letter,
+            inner,
+            kept_a_week | {"max.message.bytes": str(MAX_RECORD_BYTES + 1024 * 1024)},
         ),
         TopicSpec(changelog_topic(config, "monitor", "state"), inner, compacted),
         TopicSpec(changelog_topic(config, "notify", "alerts"), inner, compacted),
@@ -79,7 +81,9 @@ def create_topics(config: Config, timeout_s: float = 30.0) -> dict[str, str]:
     return outcome
 
 
-def partition_counts(admin_or_consumer: AdminClient, names: list[str], timeout_s: float = 10.0) -> dict[str, int]:
+def partition_counts(
+    admin_or_consumer: AdminClient, names: list[str], timeout_s: float = 10.0
+) -> dict[str, int]:
     """How many partitions each existing topic has; topics that do not exist are left out."""
     found = admin_or_consumer.list_topics(timeout=timeout_s).topics
     return {n: len(found[n].partitions) for n in names if n in found and found[n].error is None}

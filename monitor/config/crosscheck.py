@@ -48,9 +48,13 @@ def _windows(config: Config) -> Iterator[Finding]:
     for index, window in enumerate(config.windows):
         path = ("windows", index)
         if window.slide <= 0 or window.slide % pane:
-            yield Finding((*path, "slide"), f"not a multiple of time.pane ({pane})", f"{pane}, {2 * pane}ms, …")
+            yield Finding(
+                (*path, "slide"), f"not a multiple of time.pane ({pane})", f"{pane}, {2 * pane}ms, …"
+            )
         elif window.length < window.slide or window.length % window.slide:
-            yield Finding((*path, "length"), f"not a multiple of its slide ({window.slide})", "a whole number of slides")
+            yield Finding(
+                (*path, "length"), f"not a multiple of its slide ({window.slide})", "a whole number of slides"
+            )
         if window.length in seen:
             yield Finding((*path, "length"), "another window has this length", "one window of each length")
         seen.add(window.length)
@@ -63,8 +67,12 @@ def _windows(config: Config) -> Iterator[Finding]:
 def _times(config: Config) -> Iterator[Finding]:
     if config.time.pane <= 0:
         yield Finding(("time", "pane"), "not positive", "such as 10s")
-    elif config.engagement.actions and (config.engagement.pane <= 0 or config.engagement.pane % config.time.pane):
-        yield Finding(("engagement", "pane"), f"not a multiple of time.pane ({config.time.pane})", "such as 1m")
+    elif config.engagement.actions and (
+        config.engagement.pane <= 0 or config.engagement.pane % config.time.pane
+    ):
+        yield Finding(
+            ("engagement", "pane"), f"not a multiple of time.pane ({config.time.pane})", "such as 1m"
+        )
     if config.flush_interval <= 0:
         yield Finding(("flush_interval",), "not positive", "such as 1s")
 
@@ -83,7 +91,11 @@ def _dimension(config: Config, path: tuple[str | int, ...], dimension: str) -> I
     known = known_attributes(config)
     parts = dimension.split("*")
     if any(part not in known for part in parts) or len(set(parts)) < len(parts):
-        yield Finding(path, "not made of configured attributes", f"{', '.join(known) or '(none)'}, or several joined by *")
+        yield Finding(
+            path,
+            "not made of configured attributes",
+            f"{', '.join(known) or '(none)'}, or several joined by *",
+        )
 
 
 def _rules(config: Config) -> Iterator[Finding]:
@@ -96,7 +108,9 @@ def _rules(config: Config) -> Iterator[Finding]:
         yield from _dimension(config, (*path, "dimension"), rule.dimension)
         for surface in rule.surfaces:
             if surface not in config.surfaces:
-                yield Finding((*path, "surfaces"), f"{surface} is not in surfaces", ", ".join(config.surfaces))
+                yield Finding(
+                    (*path, "surfaces"), f"{surface} is not in surfaces", ", ".join(config.surfaces)
+                )
         yield from _rule_window(config, path, rule)
         yield from _rule_metric(config, path, rule)
         yield from _rule_tolerance(path, rule)
@@ -117,7 +131,9 @@ def _rule_window(config: Config, path: tuple[str | int, ...], rule: Rule) -> Ite
 def _rule_metric(config: Config, path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
     actions = config.engagement.actions
     if rule.metric is Metric.ENGAGEMENT_RATE and rule.action not in actions:
-        yield Finding((*path, "action"), "engagement_rate needs a configured action", ", ".join(actions) or "(none)")
+        yield Finding(
+            (*path, "action"), "engagement_rate needs a configured action", ", ".join(actions) or "(none)"
+        )
     if rule.metric is not Metric.ENGAGEMENT_RATE and rule.action is not None:
         yield Finding((*path, "action"), f"{rule.metric} has no action", "leave it out")
     if rule.metric in SHARES and rule.compare is not Compare.REFERENCE:
@@ -146,7 +162,9 @@ def _reference(path: tuple[str | int, ...], reference: Reference) -> Iterator[Fi
 
 
 def _baseline(path: tuple[str | int, ...], baseline: BaselineReference) -> Iterator[Finding]:
-    if (baseline.first is None) == (baseline.start is None) or (baseline.start is None) != (baseline.end is None):
+    if (baseline.first is None) == (baseline.start is None) or (baseline.start is None) != (
+        baseline.end is None
+    ):
         yield Finding(path, "its stretch is unclear", "either first: 3d, or both start and end")
         return
     if baseline.start is None or baseline.end is None:
@@ -193,10 +211,14 @@ def _sinks(config: Config) -> Iterator[Finding]:
     for index, sink in enumerate(config.alerts.sinks):
         needs = _SINK_NEEDS[sink.type]
         if not any(getattr(sink, name) for name in needs):
-            yield Finding(("alerts", "sinks", index), f"{sink.type} needs {' or '.join(needs)}", " or ".join(needs))
+            yield Finding(
+                ("alerts", "sinks", index), f"{sink.type} needs {' or '.join(needs)}", " or ".join(needs)
+            )
     names = [sink_name(sink) for sink in config.alerts.sinks]
     if len(set(names)) < len(names):
-        yield Finding(("alerts", "sinks"), "two sinks have the same name", "a name: for each of the same type")
+        yield Finding(
+            ("alerts", "sinks"), "two sinks have the same name", "a name: for each of the same type"
+        )
 
 
 def sink_name(sink: SinkSpec) -> str:

@@ -82,7 +82,7 @@ class SinkType(StrEnum):
     PAGERDUTY = "pagerduty"
 
 
-class Topics(_Section):
+class Topics(_Section, frozen=True):
     """Topic names."""
 
     impressions: Name = "impressions"
@@ -93,7 +93,7 @@ class Topics(_Section):
     dead_letter: Name = "fairness.dead-letter"
 
 
-class Kafka(_Section):
+class Kafka(_Section, frozen=True):
     """How to reach the cluster. Secrets come from files, never from this file."""
 
     bootstrap: str = "127.0.0.1:9092"
@@ -112,13 +112,13 @@ class Kafka(_Section):
     ca_file: str | None = None
 
 
-class Attribute(_Section):
+class Attribute(_Section, frozen=True):
     """One attribute. With ``values``, any other value is counted as ``other``."""
 
     values: list[AttributeValue] | None = None
 
 
-class Attributes(_Section):
+class Attributes(_Section, frozen=True):
     """The attributes that cells are made of. ``variant`` is off unless given."""
 
     variant: Attribute | None = None
@@ -126,7 +126,7 @@ class Attributes(_Section):
     item: dict[AttributeName, Attribute] = {}
 
 
-class Time(_Section):
+class Time(_Section, frozen=True):
     """Event time."""
 
     pane: Duration = _lasting("10s")
@@ -139,7 +139,7 @@ class Time(_Section):
     """How long after closing a pane still takes corrections from a partition that was idle."""
 
 
-class Exposure(_Section):
+class Exposure(_Section, frozen=True):
     """How much attention a position is worth."""
 
     curve: Curve = Curve.LOG2
@@ -151,7 +151,7 @@ class Exposure(_Section):
     """``table``: weight of position 1, 2, …; positions beyond have weight 0."""
 
 
-class Engagement(_Section):
+class Engagement(_Section, frozen=True):
     """Actions and how long after its impression one is credited to it."""
 
     actions: list[Name] = []
@@ -160,7 +160,7 @@ class Engagement(_Section):
     """Engagements are summed in panes of this length; engagement rules need slides that are multiples."""
 
 
-class WindowSpec(_Section):
+class WindowSpec(_Section, frozen=True):
     """A sliding window: ``length`` long, moving by ``slide``."""
 
     length: Duration
@@ -172,7 +172,7 @@ class WindowSpec(_Section):
         return str(self.length)
 
 
-class Limits(_Section):
+class Limits(_Section, frozen=True):
     """What keeps memory bounded."""
 
     buckets: Annotated[int, Meta(ge=4, le=256)] = 32
@@ -185,7 +185,7 @@ class Limits(_Section):
     """Slices with fewer impressions in a window are not shown."""
 
 
-class Tolerance(_Section):
+class Tolerance(_Section, frozen=True):
     """A disparity (a ratio; 1 is parity) below ``low`` or above ``high`` is a breach."""
 
     low: PositiveFloat | None = None
@@ -196,7 +196,7 @@ class Tolerance(_Section):
     """A breach on the high side ends when the disparity is at most this (default: ``high``)."""
 
 
-class BaselineReference(_Section):
+class BaselineReference(_Section, frozen=True):
     """Shares learnt from a stretch of the log: either its ``first`` length, or from/to in UTC."""
 
     first: Duration | None = None
@@ -205,7 +205,7 @@ class BaselineReference(_Section):
     end: str | None = None
 
 
-class Reference(_Section):
+class Reference(_Section, frozen=True):
     """What the shares should be: exactly one of the three."""
 
     targets: dict[str, Annotated[float, Meta(ge=0, le=1)]] | None = None
@@ -214,7 +214,7 @@ class Reference(_Section):
     baseline: BaselineReference | None = None
 
 
-class DetectorSpec(_Section):
+class DetectorSpec(_Section, frozen=True):
     """One detector of a rule, with its parameters."""
 
     kind: DetectorKind = DetectorKind.TOLERANCE
@@ -228,7 +228,7 @@ class DetectorSpec(_Section):
     """River detectors: a drift is over when the recent mean residual is nearer to 0 than this."""
 
 
-class Rule(_Section):
+class Rule(_Section, frozen=True):
     """What to watch, against what, and when it is worth saying."""
 
     name: Name
@@ -244,7 +244,7 @@ class Rule(_Section):
     reference: Reference | None = None
     tolerance: Tolerance = field(default_factory=lambda: Tolerance(low=0.8, high=1.25))
     min_support: Positive = 100
-    """Impressions of the slice (seen, or expected under the reference) below which the answer is `insufficient`."""
+    """Impressions (seen, or expected under the reference) below which the answer is `insufficient`."""
     detectors: list[DetectorSpec] = field(default_factory=lambda: [DetectorSpec()])
     """The rule is breached when any of them says so."""
     hold: Duration = field(default_factory=lambda: Duration(0), name="for")
@@ -257,7 +257,7 @@ class Rule(_Section):
     labels: dict[AttributeName, str] = {}
 
 
-class SinkSpec(_Section):
+class SinkSpec(_Section, frozen=True):
     """Where alerts go. URLs and keys that are secrets are named by file."""
 
     type: SinkType
@@ -273,7 +273,7 @@ class SinkSpec(_Section):
     min_severity: Severity = Severity.INFO
 
 
-class Alerts(_Section):
+class Alerts(_Section, frozen=True):
     """Delivery."""
 
     sinks: list[SinkSpec] = []
@@ -282,7 +282,7 @@ class Alerts(_Section):
     dashboard_url: str = ""
 
 
-class Http(_Section):
+class Http(_Section, frozen=True):
     """Where /metrics, /-/healthy and /-/ready are served. Port 0: none."""
 
     bind: str = "127.0.0.1"
@@ -291,7 +291,7 @@ class Http(_Section):
     notify_port: Port = 9103
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """The whole file."""
 
     surfaces: Annotated[list[Name], Meta(min_length=1)]

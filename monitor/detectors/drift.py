@@ -19,6 +19,7 @@ from monitor.detectors.base import Block, Evidence, Floats, Status
 from monitor.estimates import Ratios, Terms
 
 VERSION = 1
+_RIVER_VERSION: str = river.__version__  # type: ignore[attr-defined]
 WARM_UP_PANES = 12
 """Panes from which the variance is learnt before anything is judged."""
 _DECAY = 0.98
@@ -30,7 +31,9 @@ _RECENT = 0.2
 class _River(Protocol):
     """What is used of a river detector."""
 
-    drift_detected: bool
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the latest value gave a drift away."""
 
     def update(self, x: float) -> Any:
         """Take one value."""
@@ -108,10 +111,10 @@ class DriftDetector:
         spec = self._spec
         if spec.kind is DetectorKind.ADWIN:
             # looked at on every pane: panes are few and each of them matters
-            return ADWIN(delta=spec.delta or 0.002, clock=1, min_window_length=5, grace_period=10)
+            return ADWIN(delta=spec.delta or 0.002, clock=1, min_window_length=5, grace_period=10)  # type: ignore[no-untyped-call]
         return PageHinkley(delta=spec.delta or 0.5, threshold=spec.threshold, min_instances=10)
 
-    def update(self, block: Block, ratios: Ratios) -> Evidence:
+    def update(self, block: Block, ratios: Ratios) -> Evidence:  # noqa: ARG002 - it looks at panes only
         """Feed each slice's residual of the pane, and say which slices have drifted and not come back."""
         found = residuals(block.pane, block.is_share)
         count = len(block.slices)
@@ -151,7 +154,7 @@ class DriftDetector:
         """All slices' state. river's objects are pickled: the topic that holds them must be trusted."""
         for slice_, state in self._series.items():
             state.detector = pickle.dumps(self._live[slice_], protocol=5)
-        return msgspec.msgpack.encode(_Dump(VERSION, river.__version__, self._series))
+        return msgspec.msgpack.encode(_Dump(VERSION, _RIVER_VERSION, self._series))
 
     def restore(self, data: bytes) -> None:
         """Bring back a dump; river objects of another version of river start anew, variances stay."""
@@ -162,5 +165,5 @@ class DriftDetector:
             return
         self._series = dump.series
         for slice_, state in dump.series.items():
-            same = dump.river == river.__version__
-            self._live[slice_] = pickle.loads(state.detector) if same else self._new()  # noqa: S301
+            same = dump.river == _RIVER_VERSION
+            self._live[slice_] = pickle.loads(state.detector) if same else self._new()
