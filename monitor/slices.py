@@ -10,7 +10,7 @@ Ints = NDArray[np.int64]
 
 
 class Projection:
-    """Sums cells into the slices of one dimension, such as ``item.skin_tone`` or ``viewer.gender*variant``."""
+    """Sums cells into the slices of one dimension: ``item.skin_tone``, ``viewer.gender*variant``."""
 
     def __init__(
         self, dimension: str, attributes: list[str], rows: CellRows, layout: Layout, max_slices: int

@@ -23,7 +23,7 @@ from monitor.config import Config, meaning_sha256
 from monitor.decoding import Decoder, EngagementDecoder, ImpressionDecoder
 from monitor.pane_sums import RECORD_BYTES
 from monitor.partition import Batch, Resume, SourcePartition, count_reasons
-from monitor.rejections import Rejected
+from monitor.rejections import Reason, Rejected
 from monitor.snapshots import (
     VERSION,
     HeartbeatRecord,
@@ -92,6 +92,9 @@ class Aggregate:
             ["role", "topic", "outcome"],
             registry=self.registry,
         )
+        for topic in self._kinds:
+            for outcome in ("accepted", "replayed", *(reason.value for reason in Reason)):
+                self._events.labels("aggregate", topic, outcome)  # from 0, so that a rate sees the first one
         register_info(self.registry, config)
 
     # --- the loop ----------------------------------------------------------------------
@@ -111,6 +114,9 @@ class Aggregate:
                 self.flush()
                 due_s = max(due_s + interval_s, time.monotonic())
         self.flush()
+
+    def close(self) -> None:
+        """Leave the group; after :meth:`run`."""
         self._consumer.close()
 
     def stop(self) -> None:
@@ -307,7 +313,7 @@ class Aggregate:
                     headers=headers or [],
                     on_delivery=self._on_delivery,
                 )
-                return
+                break
             except BufferError:
                 self._producer.poll(0.1)  # full: wait for the broker rather than grow
 
@@ -427,6 +433,7 @@ def run_aggregate(config: Config, *, instance: str, summary: Path | None = None)
         role.run()
     finally:
         write_summary(summary, role.summary())
+        role.close()
         if server is not None:
             server.shutdown()
     return 0

@@ -17,7 +17,7 @@ def fairstream_version() -> str:
 
 def register_info(registry: CollectorRegistry, config: Config) -> None:
     """``fairstream_build_info`` and ``fairstream_config_info``."""
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     Info("fairstream_build", "Version of fairstream.", registry=registry).info(
         {"version": fairstream_version()}
     )

@@ -77,7 +77,7 @@ class DemoFeed:
         if monitor is None or notify is None:
             return False
         verdicts, alerts = sum(monitor["verdicts"].values()), sum(notify["transitions"].values())
-        return self._verdicts >= verdicts and len(self._alerts) >= alerts
+        return bool(self._verdicts >= verdicts and len(self._alerts) >= alerts)
 
     def snapshot(self, statuses: Statuses, progress: float) -> DemoSnapshot:
         """The picture of now; ``progress`` is of the replay, 0 to 1."""

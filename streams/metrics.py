@@ -26,6 +26,10 @@ _HELP = {
     "fairness_reference": ("Share or rate that the slice is held against.", _SERIES),
     "fairness_evidence": ("Evidence of the deciding detector.", ["rule", "surface", "dimension", "slice"]),
     "fairness_tolerance": ("Limits that the disparity may not cross.", ["rule", "side"]),
+    "fairness_rule_info": (
+        "What a rule compares; the value is always 1.",
+        ["rule", "metric", "action", "dimension", "window"],
+    ),
     "fairness_window_end_timestamp_seconds": ("End of the newest closed window.", ["surface", "window"]),
     "fairstream_watermark_timestamp_seconds": (
         "Event time reached, per source partition.",
@@ -69,6 +73,8 @@ class FairnessCollector(Collector):
         """All values of now."""
         families = self._families()
         for rule in self._config.rules:
+            info = [rule.name, rule.metric.value, rule.action or "", rule.dimension, rule.window]
+            families["fairness_rule_info"].add_metric(info, 1)
             for side, limit in (("low", rule.tolerance.low), ("high", rule.tolerance.high)):
                 if limit is not None:
                     families["fairness_tolerance"].add_metric([rule.name, side], limit)
