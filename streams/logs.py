@@ -29,7 +29,14 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-_CHATTY = ("faust", "mode", "aiokafka", "aiohttp.access")
+_QUIET = {
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
+    "aiokafka": logging.WARNING,
+    "aiohttp.access": logging.WARNING,
+    "streams.faust_app": logging.WARNING,  # services log under the module of their class
+    "faust.transport.producer": logging.ERROR,  # "buffer full": it waits, as it should
+}
 
 
 def set_up_logging(role: str, level: int = logging.INFO) -> None:
@@ -37,5 +44,5 @@ def set_up_logging(role: str, level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(role))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(max(level, least))

@@ -94,6 +94,7 @@ class MonitorRole:
         self.app = build_app(config, "monitor", instance, config.http.monitor_port)
         self._meaning = meaning_sha256(config)
         self._next_offset: dict[int, int] = {}
+        self._told: dict[int, dict[str, int]] = {}
         topics, partitions = config.kafka.topics, config.kafka.internal_partitions
         self._panes = self.app.topic(topics.panes, key_type=bytes, value_type=bytes)
         self._verdicts = self.app.topic(topics.verdicts, key_type=bytes, value_type=bytes)
@@ -148,6 +149,9 @@ class MonitorRole:
         else:
             await self._advance(watch, record)
         await self._table.settled()
+        if isinstance(record, HeartbeatRecord):
+            sources = watch.progress.sources.items()
+            self._told[message.partition] = {f"{kind}/{p}": s.position for (kind, p), s in sources}
 
     def _count(self, outcome: str, count: int = 1) -> None:
         self.counts[outcome] += count
@@ -201,6 +205,7 @@ class MonitorRole:
             if tp.topic == self.config.kafka.topics.panes:
                 self.watches.pop(tp.partition, None)
                 self._next_offset.pop(tp.partition, None)
+                self._told.pop(tp.partition, None)
 
     # --- what it says of itself --------------------------------------------------------
 
@@ -214,11 +219,8 @@ class MonitorRole:
         return lags
 
     def status(self) -> dict[str, Any]:
-        """Progress for ``run``: the summary so far, and how far each partition was told of the sources."""
-        progress = {
-            str(number): {f"{kind}/{p}": s.position for (kind, p), s in watch.progress.sources.items()}
-            for number, watch in self.watches.items()
-        }
+        """Progress for ``run``: the summary so far, and the source positions that each partition has dealt with."""
+        progress = {str(number): told for number, told in self._told.items()}
         return self.summary() | {"progress": progress, "partitions": self.config.kafka.internal_partitions}
 
     def summary(self) -> dict[str, Any]:

@@ -8,14 +8,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, TypeVar
 
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
@@ -34,19 +33,8 @@ GOOD = "accepted|replayed"
 JOBS = 'job=~"fairstream.*"'
 
 
-class Panel(Builder[models.Panel], Protocol):
-    """What the builders of all kinds of panels have in common."""
-
-    def title(self, title: str) -> Self: ...
-    def description(self, description: str) -> Self: ...
-    def datasource(self, datasource: common.DataSourceRef) -> Self: ...
-    def unit(self, unit: str) -> Self: ...
-    def span(self, w: int) -> Self: ...
-    def height(self, h: int) -> Self: ...
-    def with_target(self, target: Builder[Dataquery]) -> Self: ...
-
-
-AnyPanel = TypeVar("AnyPanel", bound=Panel)
+Panel = stat.Panel | table.Panel | statetimeline.Panel | timeseries.Panel
+AnyPanel = TypeVar("AnyPanel", stat.Panel, table.Panel, statetimeline.Panel, timeseries.Panel)
 
 
 # --- small parts -----------------------------------------------------------------------
@@ -67,7 +55,7 @@ def rows(expr: str) -> prometheus.Dataquery:
     return now(expr).format(PromQueryFormat.TABLE)
 
 
-def panel(  # noqa: PLR0913 - what every panel must have
+def panel(
     kind: AnyPanel,
     title: str,
     description: str,
@@ -176,8 +164,8 @@ def first_row() -> list[Panel]:
     return [
         big(
             "Firing",
-            "Fairness alerts that fire now, over all surfaces and rules. `NO DATA` means that notify does not "
-            "answer or has never seen a verdict: that is no all-clear.",
+            "Fairness alerts that fire now, over all surfaces and rules. `NO DATA` means that notify does "
+            "not answer or has never seen a verdict: that is no all-clear.",
             "none",
             [now("sum(fairness_alert_state == bool 2)")],
             steps((1, RED)),
@@ -204,9 +192,9 @@ def first_row() -> list[Panel]:
         .mappings(words(_0=("DOWN", RED), _1=("up", GREEN))),
         big(
             "Window age",
-            "How long ago, in event time, the newest closed window of the worst surface ended. It is at least "
-            "one slide and the allowed lateness; if it grows, no verdicts come. Old records that are being "
-            "replayed show as a great age.",
+            "How long ago, in event time, the newest closed window of the worst surface ended. It is at "
+            "least one slide and the allowed lateness; if it grows, no verdicts come. Old records that are "
+            "being replayed show as a great age.",
             "s",
             [now("max(time() - max by (surface) (fairness_window_end_timestamp_seconds))")],
             steps((120, YELLOW), (300, RED)),
@@ -267,13 +255,14 @@ def alerts() -> list[Panel]:
         panel(
             table.Panel(),
             "Alerts that are pending or firing",
-            "Click a rule to see its surface, dimension and window below. Empty: nothing is pending or firing, "
-            "provided that the row above is green.",
+            "Click a rule to see its surface, dimension and window below. Empty: nothing is pending or "
+            "firing, provided that the row above is green.",
             "none",
             [
                 rows(active),
                 rows(
-                    f"max by ({ALERT}, window) (fairness_disparity) and on ({ALERT}) (fairness_alert_state > 0)"
+                    f"max by ({ALERT}, window) (fairness_disparity)"
+                    f" and on ({ALERT}) (fairness_alert_state > 0)"
                 ),
             ],
         )
@@ -284,7 +273,7 @@ def alerts() -> list[Panel]:
         )
         .no_value("nothing pending or firing")
     )
-    ever = f"max_over_time(fairness_alert_state[$__range] @ end()) > 0"
+    ever = "max_over_time(fairness_alert_state[$__range] @ end()) > 0"
     timeline = (
         panel(
             statetimeline.Panel(),
@@ -381,8 +370,8 @@ def volume() -> list[Panel]:
         panel(
             lines(from_zero=True),
             "Rate of $action: $dimension on $surface, $window",
-            "Engagements per impression, on panes whose attribution window is over. There is none for a window "
-            "whose slide is finer than `engagement.pane`: choose a longer one.",
+            "Engagements per impression, on panes whose attribution window is over. There is none for a "
+            "window whose slide is finer than `engagement.pane`: choose a longer one.",
             "percentunit",
             [query(f'max by (slice) (fairness_engagement_rate{{{SHOWN}, action=~"$action"}})', "{{slice}}")],
             width=8,
@@ -449,9 +438,9 @@ def traffic() -> list[Panel]:
         panel(
             lines(from_zero=True),
             "Events by role and outcome",
-            "aggregate: records of impressions and engagements; `replayed` ones are read again after a restart "
-            "and counted once. monitor: snapshots and heartbeats; `partial` and `other_configuration` are "
-            "refused. notify: verdicts.",
+            "aggregate: records of impressions and engagements; `replayed` ones are read again after a "
+            "restart and counted once. monitor: snapshots and heartbeats; `partial` and `other_configuration` "
+            "are refused. notify: verdicts.",
             "reqps",
             [
                 query(
@@ -525,8 +514,8 @@ def progress() -> list[Panel]:
         panel(
             lines(from_zero=True),
             "Watermark delay",
-            "How far the event time that each source partition has reached is behind the clock. One partition "
-            "that is behind holds all windows back, unless it is idle.",
+            "How far the event time that each source partition has reached is behind the clock. One "
+            "partition that is behind holds all windows back, unless it is idle.",
             "s",
             [
                 query(

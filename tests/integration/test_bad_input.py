@@ -87,7 +87,10 @@ def test_every_bad_record_is_rejected_counted_and_buried(
     pipeline = Pipeline(bootstrap, unique, tmp_path, spawn, kafka={"topics": topics})
     base_ms = now_ms()
     impressions = [("", impression(base_ms + i)) for i in range(500)]
-    impressions += [*bad_impressions(base_ms), ("oversized", changed(impression(base_ms), padding="x" * 10_000_000))]
+    impressions += [
+        *bad_impressions(base_ms),
+        ("oversized", changed(impression(base_ms), padding="x" * 10_000_000)),
+    ]
     impressions += [("", impression(base_ms + 500 + i)) for i in range(500)]
     engagements = [("", engagement(base_ms + i, base_ms + i - 100)) for i in range(50)]
     engagements += bad_engagements(base_ms)
@@ -97,8 +100,13 @@ def test_every_bad_record_is_rejected_counted_and_buried(
     child = pipeline.start("aggregate")
     status = pipeline.wait_at_end(child)
 
-    buried = {(d.headers["topic"], int(d.headers["offset"])): d for d in pipeline.read(pipeline.topics.dead_letter)}
-    for topic, records in ((pipeline.topics.impressions, impressions), (pipeline.topics.engagements, engagements)):
+    buried = {
+        (d.headers["topic"], int(d.headers["offset"])): d for d in pipeline.read(pipeline.topics.dead_letter)
+    }
+    for topic, records in (
+        (pipeline.topics.impressions, impressions),
+        (pipeline.topics.engagements, engagements),
+    ):
         counts = status["topics"][topic]
         expected = [reason for reason, _ in records if reason]
         assert counts["read"] == len(records)
@@ -123,7 +131,9 @@ def test_a_million_attribute_values_are_bounded(
     per_record = 1_000
     for first in range(0, 1_000_000, per_record):
         tones = tuple(str(n) for n in range(first, first + per_record))
-        pipeline.producer.produce(pipeline.topics.impressions, impression(base_ms, tones=tones), b"u", partition=0)
+        pipeline.producer.produce(
+            pipeline.topics.impressions, impression(base_ms, tones=tones), b"u", partition=0
+        )
         pipeline.producer.poll(0)
     assert pipeline.producer.flush(60.0) == 0
 
@@ -139,4 +149,3 @@ def test_a_million_attribute_values_are_bounded(
     assert len(cells) == len(set(cells)) == 101
     impressions = sum(int(v) for s in parts for i, v in zip(*s.sums(), strict=True) if i % 3 == 0)
     assert impressions == 1_000_000
-

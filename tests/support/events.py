@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 
-def impression(ts: int, viewer: str = "u-1", surface: str = "home", tones: tuple[str, ...] = ("4",), **more: Any) -> bytes:
+def impression(
+    ts: int, viewer_id: str = "u-1", surface: str = "home", tones: tuple[str, ...] = ("4",), **more: Any
+) -> bytes:
     """An impression with one item for each tone."""
     record = {
         "ts": ts,
         "request_id": f"r-{ts}",
-        "viewer_id": viewer,
+        "viewer_id": viewer_id,
         "surface": surface,
         "variant": "control",
         "viewer": {"gender": "f", "age": "25-34"},
@@ -23,12 +25,14 @@ def impression(ts: int, viewer: str = "u-1", surface: str = "home", tones: tuple
     return json.dumps(record | more).encode()
 
 
-def engagement(ts: int, impression_ts: int | None, viewer: str = "u-1", action: str = "save", **more: Any) -> bytes:
+def engagement(
+    ts: int, impression_ts: int | None, viewer_id: str = "u-1", action: str = "save", **more: Any
+) -> bytes:
     """An engagement; without ``impression_ts`` it cannot be attributed."""
     record = {
         "ts": ts,
         "request_id": f"r-{impression_ts}",
-        "viewer_id": viewer,
+        "viewer_id": viewer_id,
         "surface": "home",
         "item_id": "p-1",
         "action": action,

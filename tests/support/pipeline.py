@@ -113,7 +113,9 @@ class Pipeline:
 
         return wait_for(at_end, WAIT_S, "aggregate to be at the end", watch=[child])
 
-    def write(self, topic: str, values: Sequence[bytes | None], key: bytes = b"u", partition: int = 0) -> None:
+    def write(
+        self, topic: str, values: Sequence[bytes | None], key: bytes = b"u", partition: int = 0
+    ) -> None:
         """Append records to a partition."""
         for value in values:
             self.producer.produce(topic, value, key, partition=partition)
@@ -154,7 +156,13 @@ class Pipeline:
             record = decode_record(received.value or b"")
             if isinstance(record, PanesRecord):
                 for snapshot in record.snapshots:
-                    key = (record.surface, record.kind, record.partition, snapshot.pane_start_ms, snapshot.part)
+                    key = (
+                        record.surface,
+                        record.kind,
+                        record.partition,
+                        snapshot.pane_start_ms,
+                        snapshot.part,
+                    )
                     held[key] = supersede(held.get(key, snapshot), snapshot)
         return held
 
