@@ -28,6 +28,9 @@ _Surface = Annotated[str, Meta(min_length=1, max_length=80)]
 _Value = Annotated[str, Meta(max_length=128)]
 _Position = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the parser raises for bytes that it cannot read; the last for JSON nested too deeply."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
@@ -101,10 +104,8 @@ class Decoder(ABC):
                     records = self._many.decode_lines(joined)
                     if len(records) == len(values):
                         return records, list(range(len(values))), []
-                except msgspec.DecodeError:
+                except _UNREADABLE:
                     pass  # some record is bad: find out which, one by one
-                except UnicodeDecodeError:
-                    pass
         return self._parse_each(values, limit)
 
     def _parse_each(
@@ -122,7 +123,7 @@ class Decoder(ABC):
                     index.append(i)
                 except msgspec.ValidationError as error:
                     rejected.append(Rejected(i, Reason.INVALID, str(error)))
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                except _UNREADABLE as error:
                     rejected.append(Rejected(i, Reason.MALFORMED, str(error)))
         return records, index, rejected
 

@@ -20,7 +20,7 @@ from monitor.slices import Projections
 from monitor.snapshots import Kind, PaneSnapshot, decode_raw, encode_raw, is_partial
 from monitor.store import Store, decode_sums, encode_sums, spread
 from monitor.sums import CellRows, Layout, Sparse
-from monitor.windows import PaneSeries, SlidingWindow
+from monitor.windows import PaneSeries, Part, SlidingWindow
 
 IMPRESSION_MEASURES = 3
 _COMPARED = attrgetter("from_offset", "first_offset", "end_offset")
@@ -72,8 +72,8 @@ class SurfacePanes:
             dimensions, self.attributes, self.rows, self.layout, config.limits.max_series
         )
         self._raw: dict[RawKey, PaneSnapshot] = {}
-        self._base = {kind: PaneSeries(pane_clock(config, kind).pane_ms, None) for kind in self._kinds}
-        self._levels = {spec.slide: PaneSeries(spec.slide, self.projections) for spec in config.windows}
+        self._base = {kind: PaneSeries(pane_clock(config, kind).pane_ms, 0) for kind in self._kinds}
+        self._levels = {spec.slide: PaneSeries(spec.slide, len(dimensions)) for spec in config.windows}
         self._complete: set[tuple[int, int]] = set()  # (slide, start) of coarse panes in the store
         self._chunks: dict[str, int] = {}  # records that hold the sums under a key
         self.views = [self._views(spec) for spec in config.windows]
@@ -122,8 +122,9 @@ class SurfacePanes:
         entries = spread(
             snapshot.cells, snapshot.index, snapshot.values, self.rows, self.layout, measures, first
         )
+        part = Part(entries, self.projections.project(entries))
         for series in self._series_of(kind, start):
-            series.replace(start, key, entries)
+            series.replace(start, key, part)
         # the sums live in the panes; here only what the next snapshot is compared with
         self._raw[key] = PaneSnapshot(*key[2:], *_COMPARED(snapshot), [], b"", b"")
 
@@ -257,11 +258,12 @@ class SurfacePanes:
         self._chunks[key] = len(chunks)
         if what == "level":
             slide = Duration(int(series_name))
-            self._levels[slide].replace(start, slide, entries)
+            self._levels[slide].replace(start, slide, Part(entries, self.projections.project(entries)))
             self._complete.add((slide, start))
         else:
+            part = Part(entries, self.projections.project(entries))
             for series in self._series_of(Kind(series_name), start):
-                series.replace(start, (Kind(series_name), start), entries)
+                series.replace(start, (Kind(series_name), start), part)
 
     def _load_raw(self, key: str, value: bytes) -> None:
         _, _, kind_text, partition, start, part = key.split("|")

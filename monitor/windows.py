@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.slices import Projections
 from monitor.sums import EMPTY, Sparse, Sums, merge_entries
 
 
@@ -21,23 +20,32 @@ class Window(NamedTuple):
     end_ms: int
 
 
+class Part(NamedTuple):
+    """What one source gave to a pane."""
+
+    entries: Sparse
+    """Over (cell, bucket, measure)."""
+    projected: list[Sparse]
+    """Over (slice, bucket, measure), for each dimension."""
+
+
 class Pane:
     """One pane, merged over source partitions."""
 
     def __init__(self, dimensions: int) -> None:
         """Empty."""
-        self.parts: dict[Hashable, Sparse] = {}
-        """Entries over (cell, bucket, measure), by who gave them; a part is replaced as a whole."""
+        self.parts: dict[Hashable, Part] = {}
+        """What was summed, by who gave it; a part is replaced as a whole."""
         self.slices = [Sums() for _ in range(dimensions)]
         """Sums over (slice, bucket, measure), for each dimension."""
 
     def entries(self) -> Sparse:
         """All parts merged."""
-        if len(self.parts) == 1:
-            return next(iter(self.parts.values()))
-        if not self.parts:
+        parts = [part.entries for part in self.parts.values()]
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
             return EMPTY
-        parts = list(self.parts.values())
         return merge_entries(
             np.concatenate([p.index for p in parts]), np.concatenate([p.values for p in parts])
         )
@@ -46,12 +54,12 @@ class Pane:
 class PaneSeries:
     """The panes of one slide length of one surface."""
 
-    def __init__(self, slide_ms: int, projections: Projections | None) -> None:
-        """No panes. Without projections, panes keep cells only."""
+    def __init__(self, slide_ms: int, dimensions: int) -> None:
+        """No panes. With 0 dimensions, panes keep cells only."""
         self.slide_ms = slide_ms
+        self.dimensions = dimensions
         self.panes: dict[int, Pane] = {}
         self.windows: list[SlidingWindow] = []
-        self.projections = projections
 
     def start(self, ts_ms: int) -> int:
         """Start of the pane that holds a time."""
@@ -61,35 +69,32 @@ class PaneSeries:
         """The pane that starts at a time, made if need be."""
         pane = self.panes.get(start_ms)
         if pane is None:
-            dimensions = len(self.projections) if self.projections is not None else 0
-            pane = self.panes[start_ms] = Pane(dimensions)
+            pane = self.panes[start_ms] = Pane(self.dimensions)
         return pane
 
-    def replace(self, ts_ms: int, key: Hashable, entries: Sparse) -> None:
+    def replace(self, ts_ms: int, key: Hashable, part: Part) -> None:
         """Set a part of the pane at a time; the windows that hold the pane follow."""
         start = self.start(ts_ms)
         pane = self.pane(start)
         held = pane.parts.get(key)
         if held is not None:
             self._correct(start, pane, held, -1)
-        pane.parts[key] = entries
-        self._correct(start, pane, entries, 1)
+        pane.parts[key] = part
+        self._correct(start, pane, part, 1)
 
-    def _correct(self, start_ms: int, pane: Pane, entries: Sparse, sign: int) -> None:
-        if self.projections is None:
-            return
+    def _correct(self, start_ms: int, pane: Pane, part: Part, sign: int) -> None:
         holding = [window for window in self.windows if window.holds(start_ms)]
-        for d, projected in enumerate(self.projections.project(entries)):
+        for d, projected in enumerate(part.projected if self.dimensions else ()):
             pane.slices[d].add(projected, sign)
             for window in holding:
                 window.totals[d].add(projected, sign)
 
     def fold(self, ts_ms: int, keys: list[Hashable], key: Hashable, merged: Sparse) -> None:
-        """Hold the parts under ``keys`` as the one part that is their sum; no total changes."""
+        """Hold the parts under ``keys`` as one that is their sum and is not replaced any more."""
         pane = self.pane(self.start(ts_ms))
         for each in keys:
             pane.parts.pop(each, None)
-        pane.parts[key] = merged
+        pane.parts[key] = Part(merged, [])
 
     def drop_before(self, start_ms: int) -> list[int]:
         """Forget panes that start before a time; no window may hold them. Returns their starts."""
@@ -107,9 +112,7 @@ class SlidingWindow:
         self.series = series
         self.length_ms = length_ms
         self.end_ms = 0
-        self.totals = [
-            Sums() for _ in range(len(series.projections) if series.projections is not None else 0)
-        ]
+        self.totals = [Sums() for _ in range(series.dimensions)]
         series.windows.append(self)
 
     @property

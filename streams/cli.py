@@ -77,7 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
     simulate.add_argument("--speed", type=float, help="this many times the speed of the clock")
     simulate.add_argument("--summary", type=Path, help="write a JSON account to this file")
 
-    _with_config(commands.add_parser("topics", help="create the topics that are missing"))
+    topics = _with_config(commands.add_parser("topics", help="create the topics that are missing"))
+    topics.add_argument("--timeout", type=_duration, default=parse_duration("30s"), help="default: 30s")
     return parser
 
 
@@ -127,7 +128,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         case "check":
             return _check(options)
         case "topics":
-            return _topics(load_config(options.config))
+            return _topics(load_config(options.config), options.timeout / 1000)
         case "simulate":
             return _simulate(options)
         case "run":
@@ -170,10 +171,10 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _topics(config: Config) -> int:
+def _topics(config: Config, timeout_s: float) -> int:
     from streams.topics import create_topics  # noqa: PLC0415
 
-    for name, outcome in sorted(create_topics(config).items()):
+    for name, outcome in sorted(create_topics(config, timeout_s).items()):
         print(f"{name}: {outcome}")
     return 0
 

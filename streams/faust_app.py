@@ -13,11 +13,12 @@ from typing import Any, cast
 import faust
 import mode
 from faust.tables.manager import TableManager
-from faust.types import FutureMessage
+from faust.types import ChannelT, EventT, FutureMessage
 from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from monitor.config import Config
+from monitor.rejections import Reason
 from streams.clients import MAX_RECORD_BYTES, faust_credentials
 from streams.summary import write_summary
 
@@ -68,7 +69,6 @@ def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
         consumer_group_instance_id=instance,
         consumer_max_fetch_size=MAX_RECORD_BYTES,
         producer_acks=-1,
-        producer_compression_type="gzip",
         producer_max_request_size=MAX_RECORD_BYTES,
         producer_linger=0,
         key_serializer="raw",
@@ -123,6 +123,19 @@ def add_pages(
     @app.page("/-/status")
     async def tell(view: View, request: Request) -> Response:  # noqa: ARG001
         return view.bytes(json.dumps(status()).encode(), content_type="application/json")
+
+
+async def bury(dead_letter: ChannelT[bytes], event: EventT[bytes], detail: str) -> None:
+    """Send a record that is none of ours to the dead-letter topic, and wait until it is there."""
+    message = event.message
+    headers = {
+        "reason": Reason.MALFORMED.encode(),
+        "detail": detail.encode(),
+        "topic": message.topic.encode(),
+        "partition": str(message.partition).encode(),
+        "offset": str(message.offset).encode(),
+    }
+    await (await dead_letter.send(key=message.key, value=message.value, headers=headers))
 
 
 def recovered(app: faust.App) -> bool:

@@ -29,6 +29,7 @@ from streams.faust_app import (
     DurableTable,
     add_pages,
     build_app,
+    bury,
     durable_table,
     recovered,
     run_app,
@@ -135,7 +136,8 @@ class MonitorRole:
             self._count("newer_version")
             return
         except msgspec.DecodeError as error:
-            await self._bury(event, str(error))
+            self._count("malformed")
+            await bury(self._dead_letter, event, str(error))
             return
         if record.meaning != self._meaning:
             self._count("other_configuration")
@@ -187,19 +189,6 @@ class MonitorRole:
         await asyncio.gather(*sent)
         self.outcomes.update(v.verdict for v in verdicts)
 
-    async def _bury(self, event: EventT[bytes], detail: str) -> None:
-        """Something that is no record of ours."""
-        message = event.message
-        self._count("malformed")
-        headers = {
-            "reason": b"malformed",
-            "detail": detail.encode(),
-            "topic": message.topic.encode(),
-            "partition": str(message.partition).encode(),
-            "offset": str(message.offset).encode(),
-        }
-        await (await self._dead_letter.send(key=message.key, value=message.value, headers=headers))
-
     async def _on_revoked(self, _: faust.App, revoked: set[TP], **__: Any) -> None:
         for tp in revoked:
             if tp.topic == self.config.kafka.topics.panes:
@@ -219,7 +208,7 @@ class MonitorRole:
         return lags
 
     def status(self) -> dict[str, Any]:
-        """Progress for ``run``: the summary so far, and the source positions that each partition has dealt with."""
+        """Progress for ``run``: the summary so far, and how far each partition has dealt with the sources."""
         progress = {str(number): told for number, told in self._told.items()}
         return self.summary() | {"progress": progress, "partitions": self.config.kafka.internal_partitions}
 

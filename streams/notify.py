@@ -38,6 +38,7 @@ from streams.faust_app import (
     Beat,
     add_pages,
     build_app,
+    bury,
     durable_table,
     recovered,
     run_app,
@@ -136,7 +137,8 @@ class NotifyRole:
             log.warning("refused a record of %s: %s", message.topic, error)
             self._count("newer_version")
         except msgspec.DecodeError as error:
-            await self._bury(event, str(error))
+            self._count("malformed")
+            await bury(self._dead_letter, event, str(error))
         else:
             await self._judge(desk, verdict)
         self._next_offset[message.partition] = message.offset + 1
@@ -188,19 +190,6 @@ class NotifyRole:
     def _count(self, outcome: str) -> None:
         self.counts[outcome] += 1
         self._events.labels("notify", self.config.kafka.topics.verdicts, outcome).inc()
-
-    async def _bury(self, event: EventT[bytes], detail: str) -> None:
-        """Something that is no verdict."""
-        message = event.message
-        self._count("malformed")
-        headers = {
-            "reason": b"malformed",
-            "detail": detail.encode(),
-            "topic": message.topic.encode(),
-            "partition": str(message.partition).encode(),
-            "offset": str(message.offset).encode(),
-        }
-        await (await self._dead_letter.send(key=message.key, value=message.value, headers=headers))
 
     # --- partitions --------------------------------------------------------------------
 

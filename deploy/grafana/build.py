@@ -439,8 +439,8 @@ def traffic() -> list[Panel]:
             lines(from_zero=True),
             "Events by role and outcome",
             "aggregate: records of impressions and engagements; `replayed` ones are read again after a "
-            "restart and counted once. monitor: snapshots and heartbeats; `partial` and `other_configuration` "
-            "are refused. notify: verdicts.",
+            "restart and counted once. monitor: snapshots and heartbeats; `partial` and "
+            "`other_configuration` are refused. notify: verdicts.",
             "reqps",
             [
                 query(

@@ -47,7 +47,7 @@ def _windows(config: Config) -> Iterator[Finding]:
     seen: set[int] = set()
     for index, window in enumerate(config.windows):
         path = ("windows", index)
-        if window.slide <= 0 or window.slide % pane:
+        if window.slide <= 0 or (pane > 0 and window.slide % pane):
             yield Finding(
                 (*path, "slide"), f"not a multiple of time.pane ({pane})", f"{pane}, {2 * pane}ms, …"
             )
@@ -120,7 +120,11 @@ def _rule_window(config: Config, path: tuple[str | int, ...], rule: Rule) -> Ite
     window = next((w for w in config.windows if w.name == rule.window), None)
     if window is None:
         yield Finding((*path, "window"), "no such window", ", ".join(w.name for w in config.windows))
-    elif rule.metric is Metric.ENGAGEMENT_RATE and window.slide % config.engagement.pane:
+    elif (
+        rule.metric is Metric.ENGAGEMENT_RATE
+        and config.engagement.pane > 0
+        and window.slide % config.engagement.pane
+    ):
         yield Finding(
             (*path, "window"),
             f"its slide ({window.slide}) is not a multiple of engagement.pane ({config.engagement.pane})",

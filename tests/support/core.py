@@ -1,0 +1,185 @@
+"""The measuring core from end to end without Kafka: a log read by source partitions, and what a monitor is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from monitor.config import Config
+from monitor.decoding import EngagementDecoder, ImpressionDecoder
+from monitor.partition import Batch, Outcome, Resume, SourcePartition
+from monitor.progress import Progress
+from monitor.snapshots import Kind, PaneSnapshot, SourceProgress
+from monitor.surface import Applied
+from monitor.verdicts import Verdict
+from monitor.watch import SurfaceWatch
+from tests.support.recount import Cell, LogRecord, Sums
+
+Source = tuple[Kind, int]
+
+
+class Sent(NamedTuple):
+    """A snapshot as it travels: of which surface, kind and source partition."""
+
+    surface: str
+    kind: Kind
+    partition: int
+    snapshot: PaneSnapshot
+
+    @property
+    def key(self) -> tuple[str, Kind, int, int, int]:
+        """What the snapshot is a version of."""
+        return (self.surface, self.kind, self.partition, self.snapshot.pane_start_ms, self.snapshot.part)
+
+
+class Heartbeat(NamedTuple):
+    """Progress of several source partitions."""
+
+    sources: list[SourceProgress]
+
+
+Told = Sent | Heartbeat
+"""One record for the monitor."""
+
+
+def new_decoder(config: Config, kind: Kind) -> ImpressionDecoder | EngagementDecoder:
+    """Return the decoder of a kind of record."""
+    return ImpressionDecoder(config) if kind is Kind.IMPRESSIONS else EngagementDecoder(config)
+
+
+def batch_of(records: Sequence[LogRecord]) -> Batch:
+    """Return records of one partition as a batch."""
+    return Batch(
+        [r.value for r in records],
+        np.array([r.offset for r in records], dtype=np.int64),
+        np.array([r.record_ms for r in records], dtype=np.int64),
+    )
+
+
+class Reader:
+    """A process that reads some source partitions, crashes, and comes back from what it had committed."""
+
+    def __init__(self, config: Config, sources: Iterable[Source], partitions: int) -> None:
+        self.config = config
+        self.partitions = partitions
+        self.outcomes: list[tuple[int, Outcome]] = []
+        """How many records each batch had, and what became of them."""
+        self._committed: dict[Source, tuple[int, Resume | None]] = dict.fromkeys(sources, (0, None))
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything but the commits."""
+        decoders = {kind: new_decoder(self.config, kind) for kind in Kind}
+        self.states = {
+            (kind, partition): SourcePartition(self.config, kind, decoders[kind], offset, resume)
+            for (kind, partition), (offset, resume) in self._committed.items()
+        }
+
+    def read(self, records: Sequence[LogRecord]) -> None:
+        """Read records of any partitions, as one batch for each; those read since the start are left out."""
+        groups: dict[Source, list[LogRecord]] = {}
+        for record in records:
+            source = (Kind(record.kind), record.partition)
+            if record.offset >= self.states[source].position:
+                groups.setdefault(source, []).append(record)
+        for source, group in groups.items():
+            self.outcomes.append((len(group), self.states[source].read(batch_of(group))))
+
+    def flush(self) -> list[Sent]:
+        """Return the snapshots of what changed."""
+        return [
+            Sent(surface, kind, partition, snapshot)
+            for (kind, partition), state in self.states.items()
+            for surface, snapshots in state.take_snapshots().items()
+            for snapshot in snapshots
+        ]
+
+    def commit(self) -> None:
+        """Remember how far the snapshots flushed have come."""
+        self._committed = {source: state.commit_point() for source, state in self.states.items()}
+
+    def heartbeat(self, *, idle: bool = False) -> Heartbeat:
+        """Return the progress of all partitions."""
+        return Heartbeat(
+            [
+                SourceProgress(
+                    kind, str(kind), partition, self.partitions, state.watermark_ms, state.position, 0, idle
+                )
+                for (kind, partition), state in self.states.items()
+            ]
+        )
+
+
+def sources_of(config: Config, partitions: int) -> list[Source]:
+    """Return all source partitions of a configuration."""
+    kinds = Kind if config.engagement.actions else [Kind.IMPRESSIONS]
+    return [(kind, partition) for kind in kinds for partition in range(partitions)]
+
+
+def told_by(config: Config, log: Sequence[LogRecord], cuts: Iterable[int], partitions: int) -> list[Told]:
+    """Return what a monitor is told of a log that is read, flushed and reported in batches cut at ``cuts``."""
+    reader = Reader(config, sources_of(config, partitions), partitions)
+    told: list[Told] = []
+    for batch in cut(log, cuts):
+        reader.read(batch)
+        told += reader.flush()
+        told.append(reader.heartbeat())
+    told.append(reader.heartbeat(idle=True))
+    return told
+
+
+def cut(records: Sequence[LogRecord], cuts: Iterable[int]) -> Iterator[Sequence[LogRecord]]:
+    """Yield the records between the cuts."""
+    edges = [0, *cuts, len(records)]
+    for start, end in zip(edges, edges[1:], strict=False):
+        yield records[start:end]
+
+
+class Listener:
+    """A monitor of one surface, told one record after the other."""
+
+    def __init__(self, watch: SurfaceWatch, config: Config) -> None:
+        self.watch = watch
+        self.progress = Progress(config)
+        self.verdicts: list[Verdict] = []
+        self.applied: list[Applied] = []
+
+    def hear(self, told: Told) -> None:
+        """Take a record, as the monitor role does."""
+        if isinstance(told, Sent):
+            if told.surface == self.watch.surface:
+                self.applied.append(self.watch.apply(told.kind, told.partition, told.snapshot))
+            return
+        for source in told.sources:
+            self.progress.update(source)
+        verdicts = self.watch.advance(self.progress)
+        if verdicts:
+            self.verdicts += verdicts
+            self.watch.remember()
+
+
+def sums_of(snapshots: Iterable[Sent], config: Config) -> Sums:
+    """Return the sums that snapshots carry, in all measures, as the recount has them."""
+    buckets, actions = config.limits.buckets, len(config.engagement.actions)
+    sums: Sums = {}
+    for sent in snapshots:
+        measures, first = (3, 0) if sent.kind is Kind.IMPRESSIONS else (actions, 3)
+        index, values = sent.snapshot.sums()
+        for place, amount in zip(index.tolist(), values.tolist(), strict=True):
+            cell, rest = divmod(place, buckets * measures)
+            bucket, measure = divmod(rest, measures)
+            key: tuple[Cell, int] = (tuple(sent.snapshot.cells[cell]), bucket)
+            sums.setdefault(key, [0] * (3 + actions))[first + measure] += amount
+    return sums
+
+
+def sums_of_slices(slices: Sequence[str], array: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Sums:
+    """Return sums of shape (slices, buckets, measures) as the recount has them."""
+    return {
+        ((slice_,), bucket): amounts
+        for slice_, rows in zip(slices, array.tolist(), strict=True)
+        for bucket, amounts in enumerate(rows)
+        if any(amounts)
+    }
