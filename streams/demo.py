@@ -57,6 +57,7 @@ class _Replay(threading.Thread):
     def __init__(self, config: Config, seconds: float) -> None:
         super().__init__(name="replay", daemon=True)
         self.progress = 0.0
+        self.written = 0
         self.error: Exception | None = None
         self._config = config
         self._seconds = seconds
@@ -71,6 +72,7 @@ class _Replay(threading.Thread):
             self.error = error
 
     def _note(self, progress: ReplayProgress) -> None:
+        self.written = progress.written
         self.progress = progress.written / progress.total
         if self._stopping.is_set():
             raise InterruptedError
@@ -120,7 +122,9 @@ class _Demo:
         raise KeyboardInterrupt
 
     def _through(self, statuses: Statuses) -> bool:
-        return finished(statuses) and self._feed.complete(statuses)
+        return (
+            self._feed.read >= self._replay.written and finished(statuses) and self._feed.complete(statuses)
+        )
 
     def close(self) -> None:
         if self._replay.ident is not None:

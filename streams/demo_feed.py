@@ -28,11 +28,14 @@ class DemoFeed:
         self._config = config
         self._rule = config.rules[0]
         self._topics = config.kafka.topics
+        self.read = 0
+        """Events that aggregate has read."""
         self._verdicts = 0
         self._latest: dict[str, Verdict] = {}
         self._trends: dict[str, list[float]] = {}
         self._alerts: list[AlertEvent] = []
         self._phases: dict[Series, Phase] = {}
+        self._sides: dict[Series, Direction] = {}
         self._consumer = Consumer(
             common_settings(config.kafka)
             | {"group.id": "fairstream-demo", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
@@ -61,6 +64,7 @@ class DemoFeed:
                 event = decode_event(value)
                 self._alerts.append(event)
                 self._phases[event.series] = _PHASES[event.state]
+                self._sides[event.series] = event.verdict.direction
             else:
                 self._note(decode_verdict(value))
 
@@ -84,13 +88,14 @@ class DemoFeed:
         self._read()
         aggregate = statuses.get("aggregate") or {}
         topics: list[dict[str, Any]] = list(aggregate.get("topics", {}).values())
+        self.read = sum(topic["read"] for topic in topics)
         watermarks = [ms for ms in aggregate.get("watermarks", {}).values() if ms]
         return DemoSnapshot(
             title="fairstream demo: the Open Bandit log, as it happened",
             dimension=self._rule.dimension,
             progress=progress,
             watermark_ms=min(watermarks, default=None),
-            read=sum(topic["read"] for topic in topics),
+            read=self.read,
             accepted=sum(topic["accepted"] for topic in topics),
             rejected=sum(sum(topic["rejected"].values()) for topic in topics),
             rows=[self._row(verdict) for verdict in self._latest.values()],
@@ -111,5 +116,5 @@ class DemoFeed:
             estimate=verdict.estimate,
             trend=self._trends.get(verdict.slice_, []),
             phase=phase,
-            direction=verdict.direction if phase is not Phase.INACTIVE else Direction.NONE,
+            direction=Direction.NONE if phase is Phase.INACTIVE else self._sides[verdict.series],
         )

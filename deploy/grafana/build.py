@@ -31,6 +31,7 @@ JUDGED = 'surface="$surface", rule="$rule"'
 GOOD = "accepted|replayed"
 """Outcomes of aggregate's events that are no rejections."""
 JOBS = 'job=~"fairstream.*"'
+RATE = "[$__rate_interval]"
 
 
 Panel = stat.Panel | table.Panel | statetimeline.Panel | timeseries.Panel
@@ -219,9 +220,6 @@ def first_row() -> list[Panel]:
     ]
 
 
-RATE = "[$__rate_interval]"
-
-
 def big(
     title: str,
     description: str,
@@ -386,10 +384,14 @@ def volume() -> list[Panel]:
 # --- rules -----------------------------------------------------------------------------
 
 
+def tolerance() -> prometheus.Dataquery:
+    """The lines that the chosen rule's disparity may not cross."""
+    return query('max by (side) (fairness_tolerance{rule="$rule"})', "tolerance, {{side}}")
+
+
 def disparity() -> list[Panel]:
     """What the chosen rule sees."""
     one = ', slice=~"$judged"'
-    limits = query('max by (side) (fairness_tolerance{rule="$rule"})', "tolerance, {{side}}")
     ratio = "Ratio of the slice to what the rule holds it against; 1 is parity. Red: the rule's tolerance. "
     small = panel(
         lines(legend=False),
@@ -400,7 +402,7 @@ def disparity() -> list[Panel]:
             query(f"max by (slice) (fairness_disparity{{{JUDGED}{one}}})", "disparity"),
             query(f"max by (slice) (fairness_disparity_lower{{{JUDGED}{one}}})", "lower"),
             query(f"max by (slice) (fairness_disparity_upper{{{JUDGED}{one}}})", "upper"),
-            limits,
+            tolerance(),
         ],
         width=6,
         height=7,
@@ -411,7 +413,7 @@ def disparity() -> list[Panel]:
             "Disparity: $rule on $surface",
             ratio + "Slices with too little data are left out.",
             "none",
-            [query(f"max by (slice) (fairness_disparity{{{JUDGED}}})", "{{slice}}"), limits],
+            [query(f"max by (slice) (fairness_disparity{{{JUDGED}}})", "{{slice}}"), tolerance()],
         ).override_by_regexp("/^tolerance/", dashed(RED)),
         panel(
             lines(from_zero=True),

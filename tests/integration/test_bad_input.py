@@ -86,19 +86,21 @@ def test_every_bad_record_is_rejected_counted_and_buried(
     topics = {"impressions": large} | {name: f"{name}-{unique}" for name in names}
     pipeline = Pipeline(bootstrap, unique, tmp_path, spawn, kafka={"topics": topics})
     base_ms = now_ms()
-    impressions = [("", impression(base_ms + i)) for i in range(500)]
+    impressions: list[tuple[str, bytes | None]] = [("", impression(base_ms + i)) for i in range(500)]
     impressions += [
         *bad_impressions(base_ms),
         ("oversized", changed(impression(base_ms), padding="x" * 10_000_000)),
     ]
     impressions += [("", impression(base_ms + 500 + i)) for i in range(500)]
-    engagements = [("", engagement(base_ms + i, base_ms + i - 100)) for i in range(50)]
+    engagements: list[tuple[str, bytes | None]] = [
+        ("", engagement(base_ms + i, base_ms + i - 100)) for i in range(50)
+    ]
     engagements += bad_engagements(base_ms)
     pipeline.write(pipeline.topics.impressions, [value for _, value in impressions])
     pipeline.write(pipeline.topics.engagements, [value for _, value in engagements])
 
     child = pipeline.start("aggregate")
-    status = pipeline.wait_at_end(child)
+    status = pipeline.wait_at_end(child, len(impressions) + len(engagements))
 
     buried = {
         (d.headers["topic"], int(d.headers["offset"])): d for d in pipeline.read(pipeline.topics.dead_letter)
@@ -138,7 +140,7 @@ def test_a_million_attribute_values_are_bounded(
     assert pipeline.producer.flush(60.0) == 0
 
     child = pipeline.start("aggregate")
-    status = pipeline.wait_at_end(child)
+    status = pipeline.wait_at_end(child, 1_000)
 
     counts = status["topics"][pipeline.topics.impressions]
     assert counts["read"] == counts["accepted"] == 1_000

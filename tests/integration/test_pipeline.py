@@ -162,7 +162,7 @@ def test_a_killed_aggregate_rebuilds_exactly_what_it_had_published(
     half = len(events) // 2
     write(pipeline, events[:half])
     first = pipeline.start("aggregate")
-    pipeline.wait_at_end(first)
+    pipeline.wait_at_end(first, half)
     write(pipeline, events[half:])
     read = len(events) // 2 + 1
 
@@ -174,7 +174,7 @@ def test_a_killed_aggregate_rebuilds_exactly_what_it_had_published(
     first.kill()
 
     second = pipeline.start("aggregate")
-    status = pipeline.wait_at_end(second)
+    status = pipeline.wait_at_end(second, 1)
 
     assert counted(pipeline.panes()) == recount(events)
     assert all(not topic["rejected"] for topic in status["topics"].values())
@@ -189,7 +189,7 @@ def test_a_killed_monitor_goes_on_where_it_was(
     half = len(events) // 2
     write(pipeline, events[:half])
     aggregate = pipeline.start("aggregate")
-    pipeline.wait_at_end(aggregate)
+    pipeline.wait_at_end(aggregate, half)
     monitor = pipeline.start("monitor")
 
     def judged() -> bool:
@@ -199,7 +199,7 @@ def test_a_killed_monitor_goes_on_where_it_was(
     wait_for(judged, WAIT_S, "verdicts", watch=[monitor])
     monitor.kill()
     write(pipeline, events[half:])
-    pipeline.wait_at_end(aggregate)
+    pipeline.wait_at_end(aggregate, len(events))
     monitor = pipeline.start("monitor")
 
     def caught_up() -> bool:

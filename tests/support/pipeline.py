@@ -6,14 +6,14 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import httpx
 import yaml
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from monitor.config import Config, parse_config
-from monitor.snapshots import Kind, PaneSnapshot, PanesRecord, decode_record, supersede
+from monitor.snapshots import Kind, PaneSnapshot, PanesRecord, decode_record, is_partial, supersede
 from streams.clients import producer_settings
 from streams.topics import create_topics, topic_specs
 from tests.conftest import Spawn
@@ -104,12 +104,14 @@ class Pipeline:
             return None
         return found
 
-    def wait_at_end(self, child: Child, role: str = "aggregate") -> dict[str, Any]:
-        """Wait until aggregate has read and published everything."""
+    def wait_at_end(self, child: Child, read: int) -> dict[str, Any]:
+        """Wait until aggregate has read so many events, and published everything."""
 
         def at_end() -> dict[str, Any] | None:
-            status = self.status(role)
-            return status if status is not None and status["at_end"] else None
+            status = self.status("aggregate")
+            if status is None or not status["at_end"]:
+                return None
+            return status if sum(topic["read"] for topic in status["topics"].values()) >= read else None
 
         return wait_for(at_end, WAIT_S, "aggregate to be at the end", watch=[child])
 
@@ -163,17 +165,20 @@ class Pipeline:
                         snapshot.pane_start_ms,
                         snapshot.part,
                     )
-                    held[key] = supersede(held.get(key, snapshot), snapshot)
+                    before = held.get(key, snapshot)
+                    if not is_partial(before, snapshot):
+                        held[key] = supersede(before, snapshot)
         return held
 
 
 def _received(message: Message) -> Received:
-    headers = {name: (value or b"").decode() for name, value in message.headers() or []}  # type: ignore[union-attr]
+    pairs = cast(list[tuple[str, bytes | None]], message.headers() or [])
+    headers = {name: (value or b"").decode() for name, value in pairs}
     return Received(
         message.topic() or "",
         message.partition() or 0,
         message.offset() or 0,
-        message.key(),  # type: ignore[arg-type]
+        message.key(),
         message.value(),
         headers,
     )

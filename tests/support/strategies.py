@@ -51,9 +51,7 @@ exposures = st.one_of(
     st.builds(Exposure, curve=st.sampled_from([Curve.LOG2, Curve.RECIPROCAL]), k=st.integers(1, 3)),
     st.builds(Exposure, curve=st.just(Curve.GEOMETRIC), patience=st.floats(0.1, 0.9)),
     st.builds(Exposure, curve=st.just(Curve.TOP_K), k=st.integers(1, 3)),
-    st.builds(
-        Exposure, curve=st.just(Curve.TABLE), table=st.lists(st.floats(0, 2), min_size=1, max_size=3)
-    ),
+    st.builds(Exposure, curve=st.just(Curve.TABLE), table=st.lists(st.floats(0, 2), min_size=1, max_size=3)),
 )
 
 

@@ -101,7 +101,11 @@ def test_what_repeats_a_panel_has_all_values_and_is_hidden() -> None:
     for each in panels(dashboard):
         if "repeat" in each:
             variable = variables(dashboard)[each["repeat"]]
-            assert (variable["includeAll"], variable["current"]["value"], variable["hide"]) == (True, "$__all", 2)
+            assert (variable["includeAll"], variable["current"]["value"], variable["hide"]) == (
+                True,
+                "$__all",
+                2,
+            )
             assert f'=~"${each["repeat"]}"' in each["targets"][0]["expr"]
 
 

@@ -3,12 +3,17 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
+from deploy.alertmanager import receiver
 from monitor.config import Severity, SinkType, parse_config
 from streams.cli import build_parser, main
 from streams.simulate import load_scenario
@@ -109,11 +114,14 @@ def test_every_mounted_file_is_there(compose: dict[str, Any]) -> None:
 
 
 def test_ports_agree(compose: dict[str, Any]) -> None:
-    """Prometheus and the health checks ask where the roles listen, and sinks are where they are said to be."""
+    """Prometheus and the health checks ask where the roles listen, and sinks are where services are."""
     config = parse_config(CONFIG.read_text())
     ports = {role: getattr(config.http, f"{role}_port") for role in ROLES}
     assert config.http.bind == "0.0.0.0"
-    jobs = {job["job_name"]: job["static_configs"] for job in load("prometheus", "prometheus.yml")["scrape_configs"]}
+    jobs = {
+        job["job_name"]: job["static_configs"]
+        for job in load("prometheus", "prometheus.yml")["scrape_configs"]
+    }
     for role, port in ports.items():
         assert jobs[f"fairstream-{role}"] == [{"targets": [f"{role}:{port}"]}]
         check = compose["services"][role]["healthcheck"]["test"]
@@ -159,14 +167,20 @@ def _pom() -> str:
 def test_grafana_finds_data_source_and_dashboard(compose: dict[str, Any]) -> None:
     """The provisioned data source is Prometheus of the stack; the dashboards are where the provider looks."""
     [source] = load("grafana", "provisioning", "datasources", "prometheus.yaml")["datasources"]
-    assert (source["type"], source["url"], source["isDefault"]) == ("prometheus", "http://prometheus:9090", True)
+    assert (source["type"], source["url"], source["isDefault"]) == (
+        "prometheus",
+        "http://prometheus:9090",
+        True,
+    )
     scraped = load("prometheus", "prometheus.yml")["global"]["scrape_interval"]
     assert source["jsonData"]["timeInterval"] == scraped
     [provider] = load("grafana", "provisioning", "dashboards", "fairstream.yaml")["providers"]
     mounts = [mount.split(":")[:2] for mount in compose["services"]["grafana"]["volumes"]]
     assert ["./grafana/dashboards", provider["options"]["path"]] in mounts
     assert ["./grafana/provisioning", "/etc/grafana/provisioning"] in mounts
-    assert parse_config(CONFIG.read_text()).alerts.dashboard_url.endswith(json.loads(DASHBOARD.read_text())["uid"])
+    assert parse_config(CONFIG.read_text()).alerts.dashboard_url.endswith(
+        json.loads(DASHBOARD.read_text())["uid"]
+    )
 
 
 def test_the_image_installs_pins_with_hashes_and_is_not_root() -> None:
@@ -215,7 +229,7 @@ def test_every_rule_has_a_test_and_tells_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "receiver"),
+    ("labels", "called"),
     [
         ("alertname=tone surface=home slice=4 severity=critical", "pager"),
         ("alertname=tone surface=home slice=4 severity=warning", "chat"),
@@ -225,17 +239,54 @@ def test_every_rule_has_a_test_and_tells_what_to_do() -> None:
         ("alertname=SomebodyElses", "chat"),
     ],
 )
-def test_alertmanager_routes_by_severity(labels: str, receiver: str) -> None:
+def test_alertmanager_routes_by_severity(labels: str, called: str) -> None:
     """The configuration is valid, and each alert goes to whom it concerns."""
     file = str(DEPLOY / "alertmanager" / "alertmanager.yml")
     tool(AMTOOL, "check-config", file)
     tool(
-        AMTOOL, "config", "routes", "test", f"--config.file={file}", f"--verify.receivers={receiver}", *labels.split()
+        AMTOOL,
+        "config",
+        "routes",
+        "test",
+        f"--config.file={file}",
+        f"--verify.receivers={called}",
+        *labels.split(),
     )
 
 
-def test_secrets_stand_in_files() -> None:
-    """No file under deploy/ has a password, key or token in it, only names of files."""
-    for file in (CONFIG, DEPLOY / "compose.yaml", DEPLOY / "alertmanager" / "alertmanager.yml"):
-        for name, value in re.findall(r"(\w*(?:password|token|secret|_key)\w*): *(\S+)", file.read_text()):
-            assert name.endswith(("_file", "_FILE")), f"{file.name}: {name}: {value}"
+def keys(data: Any) -> Iterator[str]:
+    """Yield the names of all fields that hold a plain value, at any depth."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            if isinstance(value, dict | list):
+                yield from keys(value)
+            else:
+                yield name
+    elif isinstance(data, list):
+        for each in data:
+            yield from keys(each)
+
+
+@pytest.mark.parametrize("file", sorted(DEPLOY.rglob("*.y*ml")), ids=lambda file: file.name)
+def test_secrets_stand_in_files(file: Path) -> None:
+    """No field of a file under deploy/ is a password, key, token or credentials; only names of files are."""
+    secret = re.compile(r"password|token|credentials|(routing|api|service)_(key|url)", re.IGNORECASE)
+    assert [name for name in keys(yaml.safe_load(file.read_text())) if secret.fullmatch(name)] == []
+
+
+def test_the_receiver_takes_alertmanagers_posts_and_nobody_elses(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints each alert of whoever knows the token, and refuses others."""
+    monkeypatch.setattr(receiver.Receiver, "token", "known")
+    alert = {"status": "firing", "labels": {"alertname": "tone"}, "annotations": {"summary": "less is shown"}}
+    with ThreadingHTTPServer(("127.0.0.1", 0), receiver.Receiver) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/pager"
+        answers = [
+            httpx.post(url, json={"alerts": [alert]}, headers={"Authorization": f"Bearer {token}"})
+            for token in ("unknown", "known")
+        ]
+        server.shutdown()
+    assert [answer.status_code for answer in answers] == [401, 200]
+    assert capsys.readouterr().out == "/pager firing tone less is shown\n"
