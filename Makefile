@@ -23,7 +23,7 @@ HAS_MAVEN := $(and $(shell command -v java),$(shell command -v mvn))
 COVERAGE = $(if $(filter yes,$(COV)),--cov --cov-report=term)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers check format kafka-jars pins clean python
+.PHONY: help generated demo test lint types layers check format kafka-jars pins clean python
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -63,6 +63,10 @@ $(KAFKA): deploy/kafka/pom.xml
 	@mvn --batch-mode --quiet --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(KAFKA_LIBS) \
 	  > $(BUILD)/kafka/maven.log 2>&1 || { cat $(BUILD)/kafka/maven.log; exit 1; }
 	@touch $@
+
+generated: $(DEV) ## build the files that are made from code: the dashboard and the configuration's schema
+	@$(DEV_BIN)/python deploy/grafana/build.py
+	@$(DEV_BIN)/fairstream check --schema > deploy/fairstream.schema.json
 
 pins: $(DEV) ## pin the newest versions that pyproject.toml allows
 	@$(PIN) --upgrade --extra embedded --output-file $(PINS)/demo.txt

@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.config import Config, Metric, Rule, Tolerance
+from monitor.config import Config, Metric, Rule, Tolerance, meaning_sha256
 from monitor.config.document import encode_custom
 from monitor.detectors import Block, Detector, Evidence, Status, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms
@@ -56,6 +56,8 @@ class _RuleState(Struct):
     last_end_ms: int
     reference: bytes
     detectors: dict[str, bytes]
+    slices: list[str] = []
+    """Every slice judged so far: those that vanish from the data are still answered for."""
 
 
 class RuleJudge:
@@ -76,6 +78,8 @@ class RuleJudge:
         )
         self._detectors: list[Detector] = [make_detector(spec) for spec in rule.detectors]
         self._confidence = rule.detectors[0].confidence
+        self._meaning = meaning_sha256(config)
+        self._known: dict[str, None] = {}
 
     @property
     def measure(self) -> int:
@@ -89,7 +93,7 @@ class RuleJudge:
         """Verdicts of a closed pane, one for each slice; a pane judged before gives none."""
         if closed.end_ms <= self.last_end_ms:
             return []
-        pane, window, slices = closed.pane, closed.window, list(closed.slices)
+        pane, window, slices = self._present(closed)
         if self._reference is not None:
             self._reference.observe(slices, pane[:, :, self.measure], closed.start_ms, closed.end_ms)
         missing = [name for name in self._named() if name not in slices]
@@ -108,9 +112,17 @@ class RuleJudge:
             self.latest = self._decide(slices, pane, window, reference, closed)
         return self.latest
 
+    def _present(self, closed: ClosedPane) -> tuple[Ints, Ints, list[str]]:
+        """Sums and slices of a pane, without slices that so far are only in later panes."""
+        here = closed.window.any(axis=(1, 2))
+        slices = [slice_ for slice_, there in zip(closed.slices, here, strict=True) if there]
+        self._known.update(dict.fromkeys(slices))
+        return closed.pane[here], closed.window[here], slices
+
     def _named(self) -> list[str]:
-        named = list(self.rule.slices)
-        return named + [n for n in (self._reference.names() if self._reference else []) if n not in named]
+        """Slices that are answered for whether the window has them or not."""
+        reference = self._reference.names() if self._reference is not None else []
+        return list(dict.fromkeys([*self.rule.slices, *reference, *self._known]))
 
     def _terms(self, sums: Ints, reference: ReferenceShares | None) -> Terms:
         impressions = sums[:, :, IMPRESSIONS].astype(np.float64)
@@ -193,7 +205,7 @@ class RuleJudge:
     def _identity(self) -> str:
         rule = self.rule
         parts = [rule.metric, rule.dimension, rule.window, rule.compare, rule.action, rule.reference]
-        return msgspec.json.encode([*parts, rule.detectors], enc_hook=encode_custom).decode()
+        return msgspec.json.encode([self._meaning, *parts, rule.detectors], enc_hook=encode_custom).decode()
 
     def dump(self) -> bytes:
         """The last pane and everything learnt, as one value."""
@@ -203,6 +215,7 @@ class RuleJudge:
                 self.last_end_ms,
                 self._reference.dump() if self._reference is not None else b"",
                 {d.name: d.dump() for d in self._detectors},
+                list(self._known),
             )
         )
 
@@ -212,6 +225,7 @@ class RuleJudge:
         if state.rule != self._identity():
             return
         self.last_end_ms = state.last_end_ms
+        self._known = dict.fromkeys(state.slices)
         if self._reference is not None:
             self._reference.restore(state.reference)
         for detector in self._detectors:

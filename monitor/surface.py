@@ -250,7 +250,7 @@ class SurfacePanes:
         what, _, series_name, start_text = key.split("|")
         start = int(start_text)
         entries = decode_sums([value for _, value in chunks], self.rows, self.layout, self._meaning)
-        known = series_name in self._kinds if what == "base" else int(series_name) in self._levels
+        known = self._is_sealed(series_name, start) if what == "base" else int(series_name) in self._levels
         if entries is None or not known:
             for name, _ in chunks:
                 self._store.delete(name)
@@ -264,6 +264,13 @@ class SurfacePanes:
             part = Part(entries, self.projections.project(entries))
             for series in self._series_of(Kind(series_name), start):
                 series.replace(start, (Kind(series_name), start), part)
+
+    def _is_sealed(self, kind_text: str, start_ms: int) -> bool:
+        """Whether merged base panes of the kind count; until the mark is written, the raw snapshots do."""
+        if kind_text not in self._kinds:
+            return False
+        kind = Kind(kind_text)
+        return start_ms + self._base[kind].slide_ms <= self.sealed_through[kind]
 
     def _load_raw(self, key: str, value: bytes) -> None:
         _, _, kind_text, partition, start, part = key.split("|")

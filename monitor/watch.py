@@ -50,10 +50,13 @@ class SurfaceWatch:
         return self.panes.apply(kind, partition, snapshot)
 
     def advance(self, progress: Progress) -> list[Verdict]:
-        """Let event time move: judge every pane that has closed, seal those that can no longer change.
+        """Let event time move: judge every pane that has closed.
 
-        The caller publishes the verdicts, then calls :meth:`remember`.
+        The caller publishes the verdicts, then calls :meth:`remember`. Panes that can no longer
+        change are sealed, and what no window needs is forgotten, first: with the windows where
+        they were remembered, so that after a crash every pane can be judged again.
         """
+        self.panes_sealed += self.panes.seal(progress)
         self.panes.show_through(progress)
         verdicts: list[Verdict] = []
         for view in self.panes.views:
@@ -69,7 +72,6 @@ class SurfaceWatch:
                 else:
                     window.advance(through)
         self.outcomes.update(verdict.verdict for verdict in verdicts)
-        self.panes_sealed += self.panes.seal(progress)
         return verdicts
 
     def remember(self) -> None:
@@ -87,6 +89,7 @@ class SurfaceWatch:
         end = max(window.end_ms, min(judge.last_end_ms for judge in judges))
         if end == 0:
             end = min(series.panes, default=through)
+        window.advance(end)
         while end + slide <= through:
             end += slide
             window.advance(end)

@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as MetricCounter
 
-from monitor.config import Config, meaning_sha256
+from monitor.config import Config
 from monitor.decoding import Decoder, EngagementDecoder, ImpressionDecoder
-from monitor.pane_sums import RECORD_BYTES
 from monitor.partition import Batch, Resume, SourcePartition, count_reasons
-from monitor.rejections import Reason, Rejected
-from monitor.snapshots import (
-    VERSION,
-    HeartbeatRecord,
-    Kind,
-    PaneSnapshot,
-    PanesRecord,
-    SourceProgress,
-    encode_record,
-)
+from monitor.rejections import Reason
+from monitor.snapshots import Kind, SourceProgress
 from streams.build import register_info
-from streams.clients import MAX_RECORD_BYTES, consumer_settings, producer_settings
+from streams.clients import consumer_settings, producer_settings
 from streams.http import Probe, serve
+from streams.publisher import Publisher
 from streams.summary import write_summary
 
 log = logging.getLogger(__name__)
@@ -43,11 +34,6 @@ log = logging.getLogger(__name__)
 BATCH_RECORDS = 20_000
 STALLED_AFTER_S = 60.0
 """Without a turn of the loop for this long, the process says that it is not healthy."""
-_ENVELOPE_BYTES = 4_096
-
-
-class DeliveryError(RuntimeError):
-    """The broker refused a record for good. Restarting rebuilds what was not published."""
 
 
 class _Source:
@@ -68,8 +54,7 @@ class Aggregate:
         topics = config.kafka.topics
         self._config = config
         self._consumer = consumer
-        self._producer = producer
-        self._meaning = meaning_sha256(config)
+        self._publisher = Publisher(config, producer)
         self._kinds = {topics.impressions: Kind.IMPRESSIONS}
         if config.engagement.actions:
             self._kinds[topics.engagements] = Kind.ENGAGEMENTS
@@ -79,7 +64,6 @@ class Aggregate:
         }
         self._sources: dict[tuple[str, int], _Source] = {}
         self._partitions: dict[str, int] = {}
-        self._failed: KafkaError | None = None
         self._stopping = threading.Event()
         self._turn_s = time.monotonic()
         self._flushed_all = False
@@ -108,7 +92,7 @@ class Aggregate:
         interval_s = self._config.flush_interval / 1000
         due_s = time.monotonic() + interval_s
         while not self._stopping.is_set():
-            self._turn_s = time.monotonic()
+            self._turn()
             self.take(self._consumer.consume(BATCH_RECORDS, max(0.01, min(due_s - self._turn_s, 0.2))))
             if time.monotonic() >= due_s:
                 self.flush()
@@ -128,7 +112,7 @@ class Aggregate:
         wanted = [*self._kinds, self._config.kafka.topics.panes]
         told = False
         while not self._stopping.is_set():
-            self._turn_s = time.monotonic()
+            self._turn()
             try:
                 found = self._consumer.list_topics(timeout=5.0).topics
             except KafkaException:
@@ -222,24 +206,8 @@ class Aggregate:
             counts[reason.value] += count
             self._events.labels("aggregate", key[0], reason.value).inc(count)
         for rejected in outcome.rejected:
-            self._bury(messages[rejected.index], rejected)
+            self._publisher.bury(messages[rejected.index], rejected)
         self._flushed_all = False
-
-    def _bury(self, message: Message, rejected: Rejected) -> None:
-        """Send the original bytes to the dead-letter topic, cut only if no record could hold them."""
-        value, key = message.value(), message.key()
-        room = MAX_RECORD_BYTES - 64 * 1024 - len(key or b"")
-        headers: list[tuple[str, str | bytes | None]] = [
-            ("reason", rejected.reason.value),
-            ("detail", rejected.detail),
-            ("topic", message.topic() or ""),
-            ("partition", str(message.partition())),
-            ("offset", str(message.offset())),
-        ]
-        if value is not None and len(value) > room:
-            headers.append(("truncated", str(len(value))))
-            value = value[:room]
-        self._produce(self._config.kafka.topics.dead_letter, value, key, headers=headers)
 
     # --- snapshots out -----------------------------------------------------------------
 
@@ -249,28 +217,18 @@ class Aggregate:
         Raises:
             DeliveryError: the broker refused a record.
         """
-        panes = self._config.kafka.topics.panes
         for (_, partition), source in sorted(self._sources.items()):
             for surface, snapshots in source.state.take_snapshots().items():
-                for bundle in bundles(snapshots):
-                    record = PanesRecord(
-                        version=VERSION,
-                        meaning=self._meaning,
-                        surface=surface,
-                        kind=source.state.kind,
-                        partition=partition,
-                        snapshots=bundle,
-                    )
-                    self._produce(panes, encode_record(record), surface.encode())
+                self._publisher.snapshots(surface, source.state.kind, partition, snapshots)
         if self._sources:
-            heartbeat = encode_record(
-                HeartbeatRecord(version=VERSION, meaning=self._meaning, sources=self._progress())
-            )
-            for partition in range(self._partitions[panes]):
-                self._produce(panes, heartbeat, None, partition=partition)
-        self._acknowledged()
+            self._publisher.heartbeat(self._progress(), self._partitions[self._config.kafka.topics.panes])
+        self._publisher.wait(self._turn)
         self._commit()
         self._flushed_all = True
+
+    def _turn(self) -> None:
+        """The loop turns, or waits for a broker that is away."""
+        self._turn_s = time.monotonic()
 
     def _progress(self) -> list[SourceProgress]:
         now_s = time.monotonic()
@@ -295,39 +253,6 @@ class Aggregate:
         _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
         return max(0, high - source.state.position)
 
-    def _produce(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | str | None,
-        partition: int = -1,
-        headers: list[tuple[str, str | bytes | None]] | None = None,
-    ) -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    topic,
-                    value,
-                    key,
-                    partition=partition,
-                    headers=headers or [],
-                    on_delivery=self._on_delivery,
-                )
-                break
-            except BufferError:
-                self._producer.poll(0.1)  # full: wait for the broker rather than grow
-
-    def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            self._failed = error
-
-    def _acknowledged(self) -> None:
-        """Wait until the broker has everything; a broker that is away is waited for."""
-        while self._producer.flush(1.0) > 0:
-            self._turn_s = time.monotonic()
-        if self._failed is not None:
-            raise DeliveryError(str(self._failed))
-
     def _commit(self) -> None:
         offsets = []
         for (topic, partition), source in self._sources.items():
@@ -340,13 +265,20 @@ class Aggregate:
                 source.committed = point
         if not offsets:
             return
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
+        refused = self._commit_now(offsets)
+        if refused is not None:
             # a rebalance is under way: the next owner reads a little more again
-            log.warning("commit: %s", error.args[0].name())
+            log.warning("commit: %s", refused.name())
             for source in self._sources.values():
                 source.committed = None
+
+    def _commit_now(self, offsets: list[TopicPartition]) -> KafkaError | None:
+        try:
+            done = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            refused: KafkaError = error.args[0]
+            return refused
+        return next((tp.error for tp in done or [] if tp.error is not None), None)
 
     # --- what it says of itself --------------------------------------------------------
 
@@ -402,21 +334,6 @@ def _decode_resume(metadata: str | None) -> Resume | None:
         return msgspec.json.decode(metadata or "", type=Resume)
     except msgspec.DecodeError:
         return None  # the monitor refuses what would be partial
-
-
-def bundles(snapshots: Iterable[PaneSnapshot]) -> Iterable[list[PaneSnapshot]]:
-    """Snapshots in groups that each fit into a record."""
-    group: list[PaneSnapshot] = []
-    size = _ENVELOPE_BYTES
-    for snapshot in snapshots:
-        own = len(snapshot.index) + len(snapshot.values) + sum(len(v) + 8 for c in snapshot.cells for v in c)
-        if group and size + own > RECORD_BYTES:
-            yield group
-            group, size = [], _ENVELOPE_BYTES
-        group.append(snapshot)
-        size += own
-    if group:
-        yield group
 
 
 def run_aggregate(config: Config, *, instance: str, summary: Path | None = None) -> int:

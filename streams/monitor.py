@@ -94,6 +94,7 @@ class MonitorRole:
         self.outcomes: Counter[Outcome] = Counter()
         self.app = build_app(config, "monitor", instance, config.http.monitor_port)
         self._meaning = meaning_sha256(config)
+        self._strangers: set[str] = set()
         self._next_offset: dict[int, int] = {}
         self._told: dict[int, dict[str, int]] = {}
         topics, partitions = config.kafka.topics, config.kafka.internal_partitions
@@ -140,7 +141,7 @@ class MonitorRole:
             await bury(self._dead_letter, event, str(error))
             return
         if record.meaning != self._meaning:
-            self._count("other_configuration")
+            self._refuse(record.meaning)
             return
         watch = self.watches.get(message.partition)
         if watch is None:
@@ -158,6 +159,13 @@ class MonitorRole:
     def _count(self, outcome: str, count: int = 1) -> None:
         self.counts[outcome] += count
         self._events.labels("monitor", self.config.kafka.topics.panes, outcome).inc(count)
+
+    def _refuse(self, meaning: str) -> None:
+        """Sums under another configuration mean something else."""
+        self._count("other_configuration")
+        if meaning not in self._strangers:
+            self._strangers.add(meaning)
+            log.warning("refusing snapshots of configuration %s; this is %s", meaning, self._meaning)
 
     def _apply(self, watch: PartitionWatch, record: PanesRecord) -> None:
         surface = watch.surface(record.surface)

@@ -79,11 +79,3 @@ def create_topics(config: Config, timeout_s: float = 30.0) -> dict[str, str]:
                 raise
             outcome[name] = "exists"
     return outcome
-
-
-def partition_counts(
-    admin_or_consumer: AdminClient, names: list[str], timeout_s: float = 10.0
-) -> dict[str, int]:
-    """How many partitions each existing topic has; topics that do not exist are left out."""
-    found = admin_or_consumer.list_topics(timeout=timeout_s).topics
-    return {n: len(found[n].partitions) for n in names if n in found and found[n].error is None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -138,113 +139,106 @@ def rule_lists(draw: st.DrawFn, window: str) -> list[Rule]:
 
 # ---------------------------------------------------------------- logs
 
-_texts = st.sampled_from(["", "f", "m", "x", "unknown", "other", "é"])
-_junk = st.sampled_from(
-    [
-        None,
-        b"",
-        b"   ",
-        b"{",
-        b"null",
-        b"[]",
-        b"17",
-        b"\x00\xff\xfe",
-        b'{"ts": NaN}',
-        b'{"ts": 1700000000000}',
-        b'{"surface": "\xff"}',
-        b"x" * (MAX_RECORD_BYTES + 1),
-    ]
-)
+_JUNK: list[bytes | None] = [
+    None,
+    b"",
+    b"   ",
+    b"{",
+    b"null",
+    b"[]",
+    b"17",
+    b"\x00\xff\xfe",
+    b'{"ts": NaN}',
+    b'{"ts": 1700000000000}',
+    b'{"surface": "\xff"}',
+    b'{"a": ' + b"[" * 1000,
+    b"x" * (MAX_RECORD_BYTES + 1),
+]
 
 
 @st.composite
 def logs(draw: st.DrawFn, config: Config, *, most: int = 60) -> list[LogRecord]:
-    """Return records of several partitions in the order they arrive: out of order, late, ahead, repeated, bad."""
+    """Return records of several partitions in the order they arrive: out of order, late, ahead, repeated, bad.
+
+    Each record is made of one drawn number: quick to draw, and a failing log shrinks to its fewest records.
+    """
     kinds = ["impressions", *(["engagements"] if config.engagement.actions else [])]
     offsets: dict[tuple[str, int], int] = {}
     log: list[LogRecord] = []
-    count = draw(st.integers(1, most))
-    for step in range(count):
-        kind = draw(st.sampled_from(kinds))
-        partition = draw(st.integers(0, PARTITIONS - 1))
-        source = (kind, partition)
-        offset = offsets.get(source, 0) + draw(st.sampled_from([0, 0, 0, 0, 3]))  # gaps: transaction markers
-        offsets[source] = offset + 1
-        record_ms, value = draw(_records(config, kind, step * SPAN_S // count, log))
+    least = draw(st.integers(1, most * 2 // 3))
+    numbers = draw(st.lists(st.integers(0, 2**24), min_size=least, max_size=most))
+    for step, number in enumerate(numbers):
+        chance = Random(number)
+        kind, partition = chance.choice(kinds), chance.randrange(PARTITIONS)
+        offset = offsets.get((kind, partition), 0) + chance.choice([0, 0, 0, 0, 3])  # gaps: transaction markers
+        offsets[kind, partition] = offset + 1
+        about_ms = START_MS + step * SPAN_S * 1000 // len(numbers)
+        record_ms, value = _record(chance, config, kind, about_ms, log)
         log.append(LogRecord(kind, partition, offset, record_ms, value))
     return log
 
 
-@st.composite
-def _records(
-    draw: st.DrawFn, config: Config, kind: str, about_s: int, before: list[LogRecord]
+def _record(
+    chance: Random, config: Config, kind: str, about_ms: int, before: list[LogRecord]
 ) -> tuple[int, bytes | None]:
     """Return a record's time and value, at about a time of the log."""
-    choice = draw(st.integers(0, 19))
-    ts_ms = START_MS + about_s * 1000 + draw(st.integers(-15_000, 15_000))
+    choice = chance.randrange(20)
+    ts_ms = about_ms + chance.randint(-15_000, 15_000)
     if choice == 0:
-        return ts_ms, draw(_junk)
+        return ts_ms, chance.choice(_JUNK)
     if choice == 1 and before:
-        again = draw(st.sampled_from(before))
+        again = chance.choice(before)
         return again.record_ms, again.value
-    if choice == 2:  # far behind, or ahead of its record
-        ts_ms += draw(st.sampled_from([-100_000, -40_000, 61_000, 10**9]))
-        record_ms = START_MS + about_s * 1000
-    else:
-        record_ms = draw(st.sampled_from([ts_ms, ts_ms - 60_000, ts_ms + 5_000, -1]))
-    event = draw(_impressions(ts_ms) if kind == "impressions" else _engagements(config, ts_ms))
-    return record_ms, json.dumps(event, ensure_ascii=draw(st.booleans())).encode()
+    record_ms = chance.choice([ts_ms, ts_ms - 60_000, ts_ms + 5_000, -1])
+    if choice == 2:
+        ts_ms += chance.choice([-100_000, -40_000])
+    if choice == 3:
+        record_ms, ts_ms = about_ms, about_ms + chance.choice([60_001, 10**9])
+    event = _impression(chance, ts_ms) if kind == "impressions" else _engagement(chance, config, ts_ms)
+    return record_ms, json.dumps(event, ensure_ascii=chance.random() < 0.5).encode()
 
 
-def _sometimes(draw: st.DrawFn, event: dict[str, Any], name: str, values: st.SearchStrategy[Any]) -> None:
-    if draw(st.integers(0, 3)):
-        event[name] = draw(values)
+def _sometimes(chance: Random, event: dict[str, Any], name: str, *values: object) -> None:
+    if chance.random() < 0.75:
+        event[name] = chance.choice(values)
 
 
-@st.composite
-def _common(draw: st.DrawFn, ts_ms: int) -> dict[str, Any]:
+def _common(chance: Random, ts_ms: int) -> dict[str, Any]:
     event: dict[str, Any] = {
-        "ts": draw(st.sampled_from([*[ts_ms] * 19, float(ts_ms)])),
+        "ts": ts_ms if chance.random() < 0.98 else float(ts_ms),
         "request_id": "r-1",
-        "viewer_id": draw(st.sampled_from(VIEWERS)),
-        "surface": draw(st.sampled_from(["home", "home", "search", "elsewhere"])),
+        "viewer_id": chance.choice(VIEWERS),
+        "surface": chance.choice(["home", "home", "home", "search", "elsewhere"]),
         "unasked": [1, {"a": None}],
     }
-    _sometimes(draw, event, "variant", st.sampled_from(["control", "new", "old"]))
-    _sometimes(draw, event, "viewer", st.one_of(st.none(), st.fixed_dictionaries({"gender": _texts})))
+    gender = chance.choice(["", "f", "f", "m", "x", "unknown", "other", "\u00e9"])
+    _sometimes(chance, event, "variant", "control", "new", "old")
+    _sometimes(chance, event, "viewer", None, {"gender": gender}, {"gender": gender}, {"age": 5})
     return event
 
 
-_attrs = st.one_of(st.none(), st.just({}), st.fixed_dictionaries({"tone": st.sampled_from(TONES)}))
-_positions = st.sampled_from([*[1, 2, 3, 4, 99_999] * 4, 0, -1, 10**12])
-
-
-@st.composite
-def _items(draw: st.DrawFn) -> dict[str, Any]:
+def _item(chance: Random) -> dict[str, Any]:
     item: dict[str, Any] = {"id": "p-1"}
-    _sometimes(draw, item, "attrs", _attrs)
-    if draw(st.integers(0, 5)) == 0:
-        item["position"] = draw(_positions)
-    if draw(st.integers(0, 5)) == 0:
-        item["score"] = draw(st.sampled_from([*[0.5, 1, None] * 6, "high"]))
+    _sometimes(chance, item, "attrs", None, {}, *({"tone": tone} for tone in TONES * 2))
+    if chance.random() < 0.2:
+        item["position"] = chance.choice([*[1, 2, 3, 4, 99_999] * 8, 0, -1, 10**12])
+    if chance.random() < 0.2:
+        item["score"] = chance.choice([*[0.5, 1, None] * 6, "high"])
     return item
 
 
-@st.composite
-def _impressions(draw: st.DrawFn, ts_ms: int) -> dict[str, Any]:
-    event = draw(_common(ts_ms))
-    event["items"] = draw(st.lists(_items(), min_size=0 if draw(st.integers(0, 19)) == 0 else 1, max_size=4))
-    return event
+def _impression(chance: Random, ts_ms: int) -> dict[str, Any]:
+    count = chance.choice([*[1, 2, 3, 4] * 6, 0])
+    return {**_common(chance, ts_ms), "items": [_item(chance) for _ in range(count)]}
 
 
-@st.composite
-def _engagements(draw: st.DrawFn, config: Config, ts_ms: int) -> dict[str, Any]:
-    event = draw(_common(ts_ms))
-    event |= {"item_id": "p-1", "action": draw(st.sampled_from(["save", "click", "hide"]))}
+def _engagement(chance: Random, config: Config, ts_ms: int) -> dict[str, Any]:
     window_ms = int(config.engagement.attribution_window)
-    delay_ms = draw(st.sampled_from([0, 1_000, window_ms, window_ms, window_ms + 1, -1]))
-    _sometimes(draw, event, "impression_ts", st.sampled_from([*[ts_ms - delay_ms] * 9, None]))
-    _sometimes(draw, event, "attrs", _attrs)
+    delay_ms = chance.choice([0, 0, 1_000, 1_000, window_ms, window_ms, window_ms + 1, -1])
+    event = _common(chance, ts_ms) | {"item_id": "p-1", "action": chance.choice(["save", "click", "hide"])}
+    _sometimes(chance, event, "attrs", None, {}, *({"tone": tone} for tone in TONES * 2))
+    if chance.random() < 0.95:
+        event["impression_ts"] = ts_ms - delay_ms if chance.random() < 0.95 else None
     return event
 
 

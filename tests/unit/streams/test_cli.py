@@ -55,6 +55,13 @@ def test_check_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"surfaces", "windows", "rules"} <= schema["$defs"]["Config"]["properties"].keys()
 
 
+def test_the_committed_schema_is_the_generated_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Editors read `deploy/fairstream.schema.json`; it is what `check --schema` prints."""
+    main(["check", "--schema"])
+    committed = Path(__file__).parents[3] / "deploy" / "fairstream.schema.json"
+    assert committed.read_text(encoding="utf-8") == capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["check", "run", "aggregate", "monitor", "notify", "simulate", "topics"])
 def test_a_bad_configuration_ends_every_command_with_78(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
