@@ -7,18 +7,20 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.config import Config, Metric, Rule, Tolerance, meaning_sha256
+from monitor.config import Config, DetectorKind, Metric, Rule, Tolerance, meaning_sha256
 from monitor.config.document import encode_custom
 from monitor.detectors import Block, Detector, Evidence, Status, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms
 from monitor.references import ReferenceShares, make_reference
-from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, Verdict
+from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, UnknownVersionError, Verdict
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 IMPRESSIONS, EXPOSURE, TOP_K, FIRST_ACTION = 0, 1, 2, 3
 """Places of the measures."""
+
+_VERSION = 1
 
 _SHARE_MEASURE = {
     Metric.EXPOSURE_SHARE: EXPOSURE,
@@ -51,6 +53,7 @@ class _Findings(NamedTuple):
 class _RuleState(Struct):
     """A rule's memory for one surface: the last pane it judged, and what it learnt by then, in one value."""
 
+    version: int
     rule: str
     """Identity of what the rule measures; another one starts anew."""
     last_end_ms: int
@@ -77,7 +80,8 @@ class RuleJudge:
             else None
         )
         self._detectors: list[Detector] = [make_detector(spec) for spec in rule.detectors]
-        self._confidence = rule.detectors[0].confidence
+        tolerances = [spec for spec in rule.detectors if spec.kind is DetectorKind.TOLERANCE]
+        self._confidence = (tolerances or rule.detectors)[0].confidence
         self._meaning = meaning_sha256(config)
         self._known: dict[str, None] = {}
 
@@ -114,15 +118,19 @@ class RuleJudge:
 
     def _present(self, closed: ClosedPane) -> tuple[Ints, Ints, list[str]]:
         """Sums and slices of a pane, without slices that so far are only in later panes."""
-        here = closed.window.any(axis=(1, 2))
+        here: NDArray[np.bool_] = np.asarray(closed.window.any(axis=(1, 2)))
         slices = [slice_ for slice_, there in zip(closed.slices, here, strict=True) if there]
         self._known.update(dict.fromkeys(slices))
         return closed.pane[here], closed.window[here], slices
 
+    @property
+    def expected(self) -> list[str]:
+        """Slices that the reference names: absent ones have share 0, not no row."""
+        return self._reference.names() if self._reference is not None else []
+
     def _named(self) -> list[str]:
         """Slices that are answered for whether the window has them or not."""
-        reference = self._reference.names() if self._reference is not None else []
-        return list(dict.fromkeys([*self.rule.slices, *reference, *self._known]))
+        return list(dict.fromkeys([*self.rule.slices, *self.expected, *self._known]))
 
     def _terms(self, sums: Ints, reference: ReferenceShares | None) -> Terms:
         impressions = sums[:, :, IMPRESSIONS].astype(np.float64)
@@ -141,9 +149,8 @@ class RuleJudge:
         closed: ClosedPane,
     ) -> list[Verdict]:
         support = window[:, :, IMPRESSIONS].sum(axis=1)
-        expected = support.astype(np.float64)
-        if reference is not None:
-            expected = np.maximum(expected, np.nan_to_num(reference.shares) * support.sum())
+        # shares: what the reference expects, never what was seen, or thin slices are judged only when high
+        expected = support if reference is None else np.nan_to_num(reference.shares) * support.sum()
         terms = self._terms(window, reference)
         tolerance = band(self.rule.tolerance)
         block = Block(
@@ -211,6 +218,7 @@ class RuleJudge:
         """The last pane and everything learnt, as one value."""
         return msgspec.msgpack.encode(
             _RuleState(
+                _VERSION,
                 self._identity(),
                 self.last_end_ms,
                 self._reference.dump() if self._reference is not None else b"",
@@ -222,6 +230,10 @@ class RuleJudge:
     def restore(self, data: bytes) -> None:
         """Inverse of :meth:`dump`; memory of a rule that measured something else is not taken."""
         state = msgspec.msgpack.decode(data, type=_RuleState)
+        if state.version > _VERSION:
+            raise UnknownVersionError(
+                f"rule state version {state.version}, this program knows up to {_VERSION}"
+            )
         if state.rule != self._identity():
             return
         self.last_end_ms = state.last_end_ms

@@ -1,6 +1,7 @@
 """What panels show: impressions, exposure shares and engagement rates of every slice and window.
 
-Slices with fewer impressions than ``limits.suppress_below`` are left out.
+Slices with fewer impressions than ``limits.suppress_below`` are left out; those that a reference
+names and that have none are shown with 0.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from monitor.config import Config
 from monitor.estimates import Ratios, Terms, double_ratio, share_terms
 from monitor.judge import EXPOSURE, FIRST_ACTION, IMPRESSIONS
 from monitor.references import ReferenceShares
-from monitor.surface import SurfacePanes
+from monitor.watch import SurfaceWatch
 from monitor.windows import SlidingWindow
 
 Ints = NDArray[np.int64]
@@ -45,19 +46,21 @@ class Rate(NamedTuple):
 class SurfacePanels:
     """The figures of one surface, from its running windows."""
 
-    def __init__(self, config: Config, panes: SurfacePanes) -> None:
+    def __init__(self, config: Config, watch: SurfaceWatch) -> None:
         """Dimensions are those listed and those of rules."""
-        self._panes = panes
+        self._panes = watch.panes
+        self._judges = watch.judges
         self._floor = max(config.limits.suppress_below, 1)
         self._actions = config.engagement.actions
 
     def shares(self) -> Iterator[Share]:
-        """Exposure of every slice that is large enough, with a 95 % jackknife interval."""
+        """Exposure of every slice that is large enough or expected, with a 95 % jackknife interval."""
         for view in self._panes.views:
-            for dimension, slices, sums in self._slices(view.live):
+            for dimension, slices, sums in map(self._with_absent, self._slices(view.live)):
                 impressions = sums[:, :, IMPRESSIONS].sum(axis=1)
                 ratios = _plain_shares(sums[:, :, EXPOSURE].astype(np.float64), impressions)
-                for i in np.flatnonzero((impressions >= self._floor) & np.isfinite(ratios.value)):
+                shown = (impressions >= self._floor) | (impressions == 0)
+                for i in np.flatnonzero(shown & np.isfinite(ratios.value)):
                     yield Share(
                         view.spec.name,
                         dimension,
@@ -79,6 +82,18 @@ class SurfacePanels:
                     for a, action in enumerate(self._actions):
                         rate = float(totals[i, FIRST_ACTION + a] / totals[i, IMPRESSIONS])
                         yield Rate(view.spec.name, dimension, slices[i], action, rate)
+
+    def _with_absent(self, seen: tuple[str, list[str], Ints]) -> tuple[str, list[str], Ints]:
+        """Slices that the window holds, and those that a reference names: 0 of nothing tells of no one."""
+        dimension, slices, sums = seen
+        here: NDArray[np.bool_] = np.asarray(sums.any(axis=(1, 2)))
+        held = [name for name, there in zip(slices, here, strict=True) if there]
+        named = [
+            name for judge in self._judges if judge.rule.dimension == dimension for name in judge.expected
+        ]
+        absent = [name for name in dict.fromkeys(named) if name not in held]
+        zeros = np.zeros((len(absent), *sums.shape[1:]), dtype=np.int64)
+        return dimension, held + absent, np.concatenate((sums[here], zeros))
 
     def _slices(self, window: SlidingWindow) -> Iterator[tuple[str, list[str], Ints]]:
         projections = self._panes.projections

@@ -91,8 +91,8 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[PanesRecord | HeartbeatRecord] = msgspec.msgpack.Decoder(
     PanesRecord | HeartbeatRecord
 )
-_raw_decoder: msgspec.msgpack.Decoder[tuple[str, PaneSnapshot]] = msgspec.msgpack.Decoder(
-    tuple[str, PaneSnapshot]
+_raw_decoder: msgspec.msgpack.Decoder[tuple[int, str, PaneSnapshot]] = msgspec.msgpack.Decoder(
+    tuple[int, str, PaneSnapshot]
 )
 
 
@@ -109,19 +109,26 @@ def decode_record(data: bytes) -> PanesRecord | HeartbeatRecord:
         msgspec.DecodeError: not such a record.
     """
     record = _decoder.decode(data)
-    if record.version > VERSION:
-        raise UnknownVersionError(f"snapshot version {record.version}, this program knows up to {VERSION}")
+    check_version(record.version)
     return record
+
+
+def check_version(version: int) -> None:
+    """UnknownVersionError for sums that a newer fairstream has written."""
+    if version > VERSION:
+        raise UnknownVersionError(f"snapshot version {version}, this program knows up to {VERSION}")
 
 
 def encode_raw(meaning: str, snapshot: PaneSnapshot) -> bytes:
     """One snapshot and the meaning of its sums, for the monitor's own table."""
-    return _encoder.encode((meaning, snapshot))
+    return _encoder.encode((VERSION, meaning, snapshot))
 
 
 def decode_raw(data: bytes) -> tuple[str, PaneSnapshot]:
-    """Inverse of :func:`encode_raw`."""
-    return _raw_decoder.decode(data)
+    """Inverse of :func:`encode_raw`; UnknownVersionError if it was written by a newer fairstream."""
+    version, meaning, snapshot = _raw_decoder.decode(data)
+    check_version(version)
+    return meaning, snapshot
 
 
 def is_partial(held: PaneSnapshot, offered: PaneSnapshot) -> bool:

@@ -17,7 +17,7 @@ from monitor.partition import pane_clock
 from monitor.progress import Progress
 from monitor.rules import watched_dimensions
 from monitor.slices import Projections
-from monitor.snapshots import Kind, PaneSnapshot, decode_raw, encode_raw, is_partial
+from monitor.snapshots import VERSION, Kind, PaneSnapshot, check_version, decode_raw, encode_raw, is_partial
 from monitor.store import Store, decode_sums, encode_sums, spread
 from monitor.sums import CellRows, Layout, Sparse
 from monitor.windows import PaneSeries, Part, SlidingWindow
@@ -140,7 +140,7 @@ class SurfacePanes:
     # --- time moves on -----------------------------------------------------------------
 
     def show_through(self, progress: Progress) -> None:
-        """Move the live and matured windows to what event time allows."""
+        """Move the live windows to what event time allows."""
         watermark = progress.watermark_ms(Kind.IMPRESSIONS)
         for view in self.views:
             if watermark:
@@ -172,7 +172,7 @@ class SurfacePanes:
             self._write_sums(f"base|{self.surface}|{kind}|{start}", merged)
         self.sealed_through[kind] = through
         state = {k.value: v for k, v in self.sealed_through.items()}
-        self._store.put(f"sealed|{self.surface}", msgspec.msgpack.encode((self._meaning, state)))
+        self._store.put(f"sealed|{self.surface}", msgspec.msgpack.encode((VERSION, self._meaning, state)))
         for key in [k for k in self._raw if k[0] is kind and k[2] + base.slide_ms <= through]:
             del self._raw[key]
             self._store.delete(self._raw_key(key))
@@ -236,7 +236,8 @@ class SurfacePanes:
             elif what == "raw":
                 raws.append((key, value))
             elif what == "sealed":
-                meaning, state = msgspec.msgpack.decode(value)
+                version, meaning, state = msgspec.msgpack.decode(value)
+                check_version(version)
                 if meaning == self._meaning:
                     self.sealed_through.update(
                         {Kind(k): v for k, v in state.items() if Kind(k) in self._kinds}

@@ -87,9 +87,9 @@ class SurfaceWatch:
         """
         series, slide = window.series, window.series.slide_ms
         end = max(window.end_ms, min(judge.last_end_ms for judge in judges))
+        window.advance(end)  # after a restart: to where it was
         if end == 0:
             end = min(series.panes, default=through)
-        window.advance(end)
         while end + slide <= through:
             end += slide
             window.advance(end)

@@ -26,6 +26,7 @@ from monitor.snapshots import Kind, SourceProgress
 from streams.build import register_info
 from streams.clients import consumer_settings, producer_settings
 from streams.http import Probe, serve
+from streams.metrics import OVERFLOW_HELP
 from streams.publisher import Publisher
 from streams.summary import write_summary
 
@@ -79,6 +80,11 @@ class Aggregate:
         for topic in self._kinds:
             for outcome in ("accepted", "replayed", *(reason.value for reason in Reason)):
                 self._events.labels("aggregate", topic, outcome)  # from 0, so that a rate sees the first one
+        self._overflow = MetricCounter(
+            "fairstream_overflow", OVERFLOW_HELP, ["role", "topic"], registry=self.registry
+        )
+        for topic in self._kinds:
+            self._overflow.labels("aggregate", topic)
         register_info(self.registry, config)
 
     # --- the loop ----------------------------------------------------------------------
@@ -200,6 +206,7 @@ class Aggregate:
         counts["replayed"] += outcome.replayed
         counts["contributions"] += outcome.items
         counts["overflowed"] += outcome.overflowed
+        self._overflow.labels("aggregate", key[0]).inc(outcome.overflowed)
         self._events.labels("aggregate", key[0], "accepted").inc(outcome.accepted)
         self._events.labels("aggregate", key[0], "replayed").inc(outcome.replayed)
         for reason, count in count_reasons(outcome.rejected).items():

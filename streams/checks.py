@@ -34,7 +34,7 @@ def series_text(config: Config) -> str:
         else:
             known += surfaces * slices
     more = f", and those of {open_rules} rules whose slices only the traffic tells" if open_rules else ""
-    return f"{known} series{more} (at most {config.limits.max_series} a surface)"
+    return f"{known} series{more} (at most {config.limits.max_series} slices of a dimension on a surface)"
 
 
 def print_check(config: Config, file: str, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -40,6 +41,8 @@ _THEME = TerminalTheme(
     [(60, 64, 72)] * 8,
 )
 
+_FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+
 
 def render(snapshot: DemoSnapshot, width: int = 112, height: int = 40) -> RenderableType:
     """The whole view, for a terminal of this many columns and lines."""
@@ -65,7 +68,8 @@ def export_svg(snapshot: DemoSnapshot, width: int = 112) -> str:
         record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
     console.print(render(snapshot, width))
-    return console.export_svg(title="fairstream demo", theme=_THEME, unique_id="fairstream-demo")
+    picture = console.export_svg(title="fairstream demo", theme=_THEME, unique_id="fairstream-demo")
+    return _FONT_FACE.sub("", picture)  # rich names fonts on the web; the picture needs no network
 
 
 def sparkline(values: Sequence[float], top: float) -> str:

@@ -30,7 +30,9 @@ def report(snapshot: DemoSnapshot, switch_ms: int) -> str:
     firing = [event for event in snapshot.alerts if event.state is EventState.FIRING]
     early = [event for event in firing if event.at_ms <= switch_ms]
     open_now = _latest(event for event in firing if not _ended(event, snapshot.alerts))
-    over = _latest(event for event in firing if _ended(event, snapshot.alerts) and event.at_ms > switch_ms)
+    still = {_name(event, snapshot) for event in open_now}
+    ended = (event for event in firing if _ended(event, snapshot.alerts) and event.at_ms > switch_ms)
+    over = [event for event in _latest(ended) if _name(event, snapshot) not in still]
     lines = [
         *_events(snapshot),
         *_first_week(early, snapshot, switch_ms),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from monitor.config import Config
@@ -36,8 +36,9 @@ _HELP = {
         ["topic", "partition"],
     ),
     "fairstream_consumer_lag_records": ("Records not read yet.", ["topic", "partition"]),
-    "fairstream_series_dropped": ("Cells that did not fit under the cap, now.", ["surface"]),
 }
+
+OVERFLOW_HELP = "Contributions, or cells at the monitor, summed as `other` because of limits.max_cells."
 
 
 class Watching(Protocol):
@@ -64,7 +65,7 @@ class FairnessCollector(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """Names and help without values."""
-        return self._families().values()
+        return [*self._families().values(), self._overflow()]
 
     def _families(self) -> dict[str, GaugeMetricFamily]:
         return {name: GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in _HELP.items()}
@@ -84,11 +85,19 @@ class FairnessCollector(Collector):
                 self._add_verdicts(families, surface)
         self._add_progress(families)
         yield from families.values()
+        yield self._overflow()
+
+    def _overflow(self) -> CounterMetricFamily:
+        family = CounterMetricFamily("fairstream_overflow", OVERFLOW_HELP, labels=["role", "topic"])
+        surfaces = (s for watch in list(self._watches.values()) for s in watch.surfaces.values())
+        refused = sum(surface.panes.rows.refused for surface in surfaces)
+        family.add_metric(["monitor", self._config.kafka.topics.panes], refused)
+        return family
 
     def _add_panels(self, families: dict[str, GaugeMetricFamily], surface: SurfaceWatch) -> None:
         held = self._panels.get(surface.surface)
         if held is None or held[0] is not surface:
-            held = self._panels[surface.surface] = (surface, SurfacePanels(self._config, surface.panes))
+            held = self._panels[surface.surface] = (surface, SurfacePanels(self._config, surface))
         name = surface.surface
         for share in held[1].shares():
             labels = [name, share.window, share.dimension, share.slice]
@@ -104,7 +113,6 @@ class FairnessCollector(Collector):
                 families["fairness_window_end_timestamp_seconds"].add_metric(
                     [name, view.spec.name], view.closed.end_ms / 1000
                 )
-        families["fairstream_series_dropped"].add_metric([name], surface.panes.rows.refused)
 
     def _add_verdicts(self, families: dict[str, GaugeMetricFamily], surface: SurfaceWatch) -> None:
         floor = self._config.limits.suppress_below

@@ -23,6 +23,7 @@ STOP_TIMEOUT_S = 20.0
 _FIRST_RESTART_S = 1.0
 _LAST_RESTART_S = 30.0
 POLL_S = 0.25
+_EVERYWHERE = ("0.0.0.0", "::", "")
 
 Statuses = dict[str, dict[str, Any] | None]
 """Each role's account of itself; None while it does not answer."""
@@ -37,16 +38,19 @@ class RoleSpec(NamedTuple):
 
     role: str
     instance: str
+    host: str
+    """Where its pages can be reached from here."""
     port: int
 
 
 def role_specs(config: Config) -> list[RoleSpec]:
     """One process of each role."""
     http = config.http
+    host = "127.0.0.1" if http.bind in _EVERYWHERE else http.bind
     return [
-        RoleSpec("aggregate", "aggregate-run", http.aggregate_port),
-        RoleSpec("monitor", "monitor-run", http.monitor_port),
-        RoleSpec("notify", "notify-run", http.notify_port),
+        RoleSpec("aggregate", "aggregate-run", host, http.aggregate_port),
+        RoleSpec("monitor", "monitor-run", host, http.monitor_port),
+        RoleSpec("notify", "notify-run", host, http.notify_port),
     ]
 
 
@@ -97,7 +101,7 @@ class _Child:
 
     def status(self) -> dict[str, Any] | None:
         """The role's own account of itself, or None while it does not answer."""
-        url = f"http://127.0.0.1:{self.spec.port}/-/status"
+        url = f"http://{self.spec.host}:{self.spec.port}/-/status"
         try:
             with urllib.request.urlopen(url, timeout=2.0) as answer:
                 found: dict[str, Any] = json.load(answer)

@@ -568,9 +568,14 @@ def progress() -> list[Panel]:
         panel(
             lines(from_zero=True),
             "Cells beyond the cap",
-            "Combinations of attribute values that did not fit under `limits` and are counted as `other`.",
-            "none",
-            [query("max by (surface) (fairstream_series_dropped)", "{{surface}}")],
+            "What did not fit under `limits.max_cells` and is counted as `other`, a second.",
+            "cps",
+            [
+                query(
+                    "sum by (role, topic) (rate(fairstream_overflow_total[$__rate_interval]))",
+                    "{{role}} {{topic}}",
+                )
+            ],
             width=8,
             height=6,
         ),

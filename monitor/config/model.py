@@ -179,7 +179,7 @@ class Limits(_Section, frozen=True):
     max_cells: Positive = 2_000
     """Cells per surface, pane and source partition; beyond it, combinations go to the cell ``other``."""
     max_series: Positive = 5_000
-    """Series exported and judged per surface."""
+    """Slices of one dimension on one surface; beyond it, slices are summed as `other`."""
     max_record_bytes: Positive = 1_048_576
     suppress_below: Annotated[int, Meta(ge=0)] = 20
     """Slices with fewer impressions in a window are not shown."""
@@ -244,7 +244,7 @@ class Rule(_Section, frozen=True):
     reference: Reference | None = None
     tolerance: Tolerance = field(default_factory=lambda: Tolerance(low=0.8, high=1.25))
     min_support: Positive = 100
-    """Impressions (seen, or expected under the reference) below which the answer is `insufficient`."""
+    """Impressions in the window (for shares: expected under the reference) that an answer needs."""
     detectors: list[DetectorSpec] = field(default_factory=lambda: [DetectorSpec()])
     """The rule is breached when any of them says so."""
     hold: Duration = field(default_factory=lambda: Duration(0), name="for")

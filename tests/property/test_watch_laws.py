@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.config import Config
-from monitor.snapshots import Kind
 from monitor.store import MemoryStore
 from monitor.surface import Applied
 from monitor.verdicts import Outcome, Verdict
@@ -206,8 +205,8 @@ def test_a_crash_between_two_writes_changes_nothing(data: st.DataObject) -> None
 
 @settings(max_examples=60)
 @given(st.data())
-def test_the_store_stays_small(data: st.DataObject) -> None:
-    """What no window needs any more is removed, and a restart from the rest loses nothing."""
+def test_loading_changes_no_record(data: st.DataObject) -> None:
+    """A start from a store that no crash has left behind changes nothing in it."""
     config = data.draw(configs(rules=True))
     _, told = draw_told(data, config)
     store = MemoryStore()
@@ -217,11 +216,6 @@ def test_the_store_stays_small(data: st.DataObject) -> None:
     before = dict(store.data)
     SurfaceWatch(config, SURFACE, store)
     assert store.data == before
-    longest = max(spec.length for spec in config.windows)
-    sealed = monitor.watch.panes.sealed_through[Kind.IMPRESSIONS]
-    for key in before:
-        if key.startswith("level|"):
-            assert int(key.split("|")[3]) >= sealed - 3 * longest
 
 
 def test_outcomes_are_of_every_kind() -> None:
