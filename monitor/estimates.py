@@ -95,11 +95,10 @@ def share_terms(part: Floats, whole: Floats, reference: tuple[Floats, Floats], i
     """
     total = np.broadcast_to(whole, part.shape)
     reference_total = np.broadcast_to(reference[1], part.shape)
+    seen = np.where(part.sum(axis=1) > 0, impressions, 0.0)  # shown, but never where it counts: absent
     with np.errstate(divide="ignore", invalid="ignore"):
-        average = np.where(
-            impressions > 0, part.sum(axis=1) / impressions, _mean_contribution(part, impressions)
-        )
-    return Terms(part, total, reference[0], reference_total, average / 2, 1 / np.sqrt(impressions + 0.5))
+        average = np.where(seen > 0, part.sum(axis=1) / seen, _mean_contribution(part, impressions))
+    return Terms(part, total, reference[0], reference_total, average / 2, 1 / np.sqrt(seen + 0.5))
 
 
 def _mean_contribution(part: Floats, impressions: Floats) -> float:
@@ -113,12 +112,17 @@ def rate_terms(events: Floats, trials: Floats, counts: Floats | None = None) -> 
     Args:
         events: (S, B) engagements (or exposure) per slice.
         trials: (S, B) impressions per slice.
-        counts: (S,) independent counts behind ``events`` for the Poisson floor; default: the events.
+        counts: (S,) counts behind ``events`` where these are amounts (exposure), which have no Poisson
+            noise of their own; default: the events are counts.
     """
     rest_events = events.sum(axis=0) - events
     rest_trials = trials.sum(axis=0) - trials
-    seen = events.sum(axis=1) if counts is None else counts
-    rest = seen.sum() - seen
-    least = np.sqrt(1 / (seen + 0.5) + 1 / (rest + 0.5)) if counts is None else np.zeros(len(seen))
-    half = np.full(len(seen), 0.5 if counts is None else np.nan)
+    seen = events.sum(axis=1)
+    if counts is None:
+        rest = seen.sum() - seen
+        least = np.sqrt(1 / (seen + 0.5) + 1 / (rest + 0.5))
+        half = np.full(len(seen), 0.5)
+    else:
+        least = np.where(seen > 0, 0.0, np.sqrt(2))  # as of a count of 0
+        half = np.full(len(seen), _mean_contribution(events, counts) / 2)
     return Terms(events, trials, rest_events, rest_trials, half, least)

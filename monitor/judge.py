@@ -136,7 +136,8 @@ class RuleJudge:
         impressions = sums[:, :, IMPRESSIONS].astype(np.float64)
         part = sums[:, :, self.measure].astype(np.float64)
         if reference is not None:
-            return share_terms(part, part.sum(axis=0), reference, impressions.sum(axis=1))
+            counted = part if self.measure == TOP_K else impressions
+            return share_terms(part, part.sum(axis=0), reference, counted.sum(axis=1))
         counts = impressions.sum(axis=1) if self.measure < FIRST_ACTION else None
         return rate_terms(part, impressions, counts)
 

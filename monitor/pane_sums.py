@@ -56,9 +56,8 @@ class PaneSums:
             other: the cell that takes what the cap leaves out.
         """
         rows = np.array([self._row(cell, other) for cell in cells], dtype=np.int64)[which]
-        overflow = self._rows.get(other)
-        if overflow is not None and len(self._rows) > self._max_cells:
-            self.overflowed += int(np.count_nonzero(rows == overflow))
+        refused = np.array([cell not in self._rows for cell in cells], dtype=np.bool_)
+        self.overflowed += int(np.count_nonzero(refused[which]))
         self._grow()
         buckets, measures = self._sums.shape[1:]
         size = len(self._rows) * buckets

@@ -38,7 +38,8 @@ class Progress:
     def _silent(self, kind: Kind) -> bool:
         """Whether every partition of the kind has been heard from and is idle."""
         sources = [s for (k, _), s in self.sources.items() if k is kind]
-        return bool(sources) and len(sources) >= sources[0].partitions and all(s.idle for s in sources)
+        complete = bool(sources) and len(sources) >= max(s.partitions for s in sources)
+        return complete and all(s.idle for s in sources)
 
     def complete_through(self, kind: Kind) -> int:
         """Panes of the kind that end at or before this time are closed in every live partition.

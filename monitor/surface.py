@@ -100,12 +100,12 @@ class SurfacePanes:
         key = (kind, partition, snapshot.pane_start_ms, snapshot.part)
         if snapshot.pane_start_ms + self._base[kind].slide_ms <= self.sealed_through[kind]:
             return Applied.SEALED
+        first_part = self._raw.get((*key[:3], 0))  # parts are numbered from a pane's first event
+        if first_part is not None and is_partial(first_part, snapshot):
+            return Applied.PARTIAL
         held = self._raw.get(key)
-        if held is not None:
-            if is_partial(held, snapshot):
-                return Applied.PARTIAL
-            if snapshot.end_offset <= held.end_offset:
-                return Applied.STALE
+        if held is not None and snapshot.end_offset <= held.end_offset:
+            return Applied.STALE
         self._store.put(self._raw_key(key), encode_raw(self._meaning, snapshot))
         self._hold(key, snapshot)
         return Applied.APPLIED

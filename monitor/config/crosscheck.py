@@ -5,6 +5,7 @@ from datetime import datetime
 
 from monitor.config.document import Finding
 from monitor.config.model import (
+    Attribute,
     BaselineReference,
     Compare,
     Config,
@@ -73,6 +74,9 @@ def _times(config: Config) -> Iterator[Finding]:
         yield Finding(
             ("engagement", "pane"), f"not a multiple of time.pane ({config.time.pane})", "such as 1m"
         )
+    actions = config.engagement.actions
+    if len(set(actions)) < len(actions):
+        yield Finding(("engagement", "actions"), "an action stands twice", "each action once")
     if config.flush_interval <= 0:
         yield Finding(("flush_interval",), "not positive", "such as 1s")
 
@@ -83,6 +87,14 @@ def _exposure(config: Config) -> Iterator[Finding]:
 
 
 def _dimensions(config: Config) -> Iterator[Finding]:
+    attributes = config.attributes
+    declared: dict[tuple[str, ...], Attribute | None] = {("variant",): attributes.variant}
+    declared |= {("viewer", name): attribute for name, attribute in attributes.viewer.items()}
+    declared |= {("item", name): attribute for name, attribute in attributes.item.items()}
+    for where, attribute in declared.items():
+        values = (attribute and attribute.values) or []
+        if len(set(values)) < len(values):
+            yield Finding(("attributes", *where, "values"), "a value stands twice", "each value once")
     for index, dimension in enumerate(config.dimensions):
         yield from _dimension(config, ("dimensions", index), dimension)
 
@@ -146,6 +158,7 @@ def _rule_metric(config: Config, path: tuple[str | int, ...], rule: Rule) -> Ite
         yield Finding((*path, "compare"), f"{rule.metric} is compared with the rest", "rest")
     if rule.compare is Compare.REFERENCE:
         yield from _reference((*path, "reference"), rule.reference or Reference())
+        yield from _baseline_length(config, path, rule)
     elif rule.reference is not None:
         yield Finding((*path, "reference"), "not used with compare: rest", "leave it out")
     if not rule.detectors:
@@ -178,6 +191,20 @@ def _baseline(path: tuple[str | int, ...], baseline: BaselineReference) -> Itera
             yield Finding((*path, "end"), "not after start", "a later time")
     except ValueError:
         yield Finding(path, "not a time with a zone", "ISO 8601 such as 2019-11-24T00:00:00Z")
+
+
+def _baseline_length(config: Config, path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
+    """A baseline learns whole panes of the rule's window."""
+    window = next((w for w in config.windows if w.name == rule.window), None)
+    baseline = rule.reference.baseline if rule.reference is not None else None
+    if window is None or baseline is None or baseline.first is None:
+        return
+    if baseline.first < window.slide:
+        yield Finding(
+            (*path, "reference", "baseline", "first"),
+            f"shorter than the slide of its window ({window.slide})",
+            f"at least {window.slide}",
+        )
 
 
 def baseline_ms(text: str) -> int:

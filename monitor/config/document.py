@@ -67,7 +67,10 @@ class _Document:
         except yaml.YAMLError as error:
             raise ConfigError([Problem(1, "(file)", "", f"not YAML: {error}", "a YAML mapping")]) from error
         self._loader = yaml.SafeLoader("")
-        self.data: Any = {} if node is None else self._plain(node, ())
+        try:
+            self.data: Any = {} if node is None else self._plain(node, ())
+        except RecursionError as error:
+            raise ConfigError([Problem(1, "(file)", "", "nested without end", "a YAML mapping")]) from error
 
     def _plain(self, node: yaml.Node, path: Path) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
@@ -86,7 +89,12 @@ class _Document:
             return [self._plain(each, (*path, index)) for index, each in enumerate(node.value)]
         if node.tag == "tag:yaml.org,2002:timestamp":
             return str(node.value)
-        return self._loader.construct_object(node)
+        try:
+            return self._loader.construct_object(node)
+        except (yaml.YAMLError, ValueError):
+            wrong = f"not a value of {node.tag}"
+            self.problems.append(Problem(self.lines[path], dotted(path), repr(node.value), wrong, "no tag"))
+            return None
 
     def line(self, path: Path) -> int:
         """Line of the path, or of the nearest enclosing one that is in the file."""

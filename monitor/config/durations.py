@@ -5,6 +5,8 @@ import re
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _TEXT = re.compile(r"^(\d+)(ms|s|m|h|d)$")
 
+_LONGEST_MS = 3650 * _UNITS_MS["d"]
+
 DURATION_PATTERN = r"^\d+(ms|s|m|h|d)$"
 
 
@@ -31,7 +33,10 @@ def parse_duration(text: str) -> Duration:
     match = _TEXT.match(text)
     if match is None:
         raise ValueError("a whole number followed by ms, s, m, h or d, such as 10s or 24h")
-    return Duration(int(match[1]) * _UNITS_MS[match[2]])
+    length_ms = int(match[1]) * _UNITS_MS[match[2]]
+    if length_ms > _LONGEST_MS:
+        raise ValueError("a duration of at most 3650d")
+    return Duration(length_ms)
 
 
 def format_duration(length_ms: int) -> str:

@@ -147,7 +147,7 @@ class Exposure(_Section, frozen=True):
     """``geometric``: the chance that a viewer looks at the next position."""
     k: Positive = 10
     """Positions 1..k count as the top k (curve ``top_k`` and metric ``top_k_share``)."""
-    table: list[Annotated[float, Meta(ge=0)]] = []
+    table: list[Annotated[float, Meta(ge=0, le=1_000)]] = []
     """``table``: weight of position 1, 2, …; positions beyond have weight 0."""
 
 

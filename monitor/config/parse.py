@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from monitor.config.crosscheck import cross_check
+from monitor.config.crosscheck import cross_check, known_attributes
 from monitor.config.document import ConfigError, Problem, encode_custom, parse_document
 from monitor.config.model import Config
 
@@ -37,10 +37,12 @@ def config_sha256(config: Config) -> str:
 def meaning_sha256(config: Config) -> str:
     """Hash of what gives the sums in a snapshot their meaning; 16 hex digits.
 
-    Snapshots under different hashes are never merged.
+    Snapshots under different hashes are never merged. The order of attributes is part of it: it is
+    that of the values in a cell.
     """
     return _sha256(
         [
+            known_attributes(config),
             config.surfaces,
             config.attributes,
             config.time.pane,

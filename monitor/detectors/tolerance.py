@@ -28,7 +28,7 @@ class ToleranceDetector:
         return Evidence(
             np.where(below | above, Status.BREACH, status),
             above.astype(np.int64) - below.astype(np.int64),
-            np.where(known, np.clip(beyond, -99.0, 99.0), 0.0),
+            np.where(known, np.clip(np.nan_to_num(beyond), -99.0, 99.0), 0.0),
         )
 
     def dump(self) -> bytes:

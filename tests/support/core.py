@@ -1,8 +1,9 @@
-"""The measuring core from end to end without Kafka: a log read by source partitions, and what a monitor is told."""
+"""The measuring core from end to end without Kafka: source partitions that read, a monitor that is told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import cycle, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -100,12 +101,19 @@ class Reader:
         """Remember how far the snapshots flushed have come."""
         self._committed = {source: state.commit_point() for source, state in self.states.items()}
 
-    def heartbeat(self, *, idle: bool = False) -> Heartbeat:
-        """Return the progress of all partitions."""
+    def heartbeat(self, idle: Collection[int] = ()) -> Heartbeat:
+        """Return the progress of all partitions, some of them idle."""
         return Heartbeat(
             [
                 SourceProgress(
-                    kind, str(kind), partition, self.partitions, state.watermark_ms, state.position, 0, idle
+                    kind,
+                    str(kind),
+                    partition,
+                    self.partitions,
+                    state.watermark_ms,
+                    state.position,
+                    0,
+                    partition in idle,
                 )
                 for (kind, partition), state in self.states.items()
             ]
@@ -118,22 +126,31 @@ def sources_of(config: Config, partitions: int) -> list[Source]:
     return [(kind, partition) for kind in kinds for partition in range(partitions)]
 
 
-def told_by(config: Config, log: Sequence[LogRecord], cuts: Iterable[int], partitions: int) -> list[Told]:
-    """Return what a monitor is told of a log that is read, flushed and reported in batches cut at ``cuts``."""
+def told_by(
+    config: Config,
+    log: Sequence[LogRecord],
+    cuts: Iterable[int],
+    partitions: int,
+    idle: Sequence[Collection[int]] = ((),),
+) -> list[Told]:
+    """Return what a monitor is told of a log that is read and flushed in batches cut at ``cuts``.
+
+    ``idle`` are the partitions said to be idle after each batch, over and over; in the end all are.
+    """
     reader = Reader(config, sources_of(config, partitions), partitions)
     told: list[Told] = []
-    for batch in cut(log, cuts):
+    for batch, resting in zip(cut(log, cuts), cycle(idle), strict=False):
         reader.read(batch)
         told += reader.flush()
-        told.append(reader.heartbeat())
-    told.append(reader.heartbeat(idle=True))
+        told.append(reader.heartbeat(resting))
+    told.append(reader.heartbeat(range(partitions)))
     return told
 
 
 def cut(records: Sequence[LogRecord], cuts: Iterable[int]) -> Iterator[Sequence[LogRecord]]:
     """Yield the records between the cuts."""
     edges = [0, *cuts, len(records)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         yield records[start:end]
 
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the measuring core: small configurations, and logs with everything that goes wrong."""
+"""Hypothesis strategies for the measuring core: small configurations, logs with all that can go wrong."""
 
 from __future__ import annotations
 
@@ -61,10 +61,13 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
     """Return a small valid configuration; ``engaged`` says whether it counts engagements."""
     engaged = draw(st.booleans()) if engaged is None else engaged
     windows = draw(st.sampled_from([[(30, 10)], [(40, 20), (30, 10)], [(120, 40), (60, 20)]]))
+    specs = [WindowSpec(length=seconds(length), slide=seconds(slide)) for length, slide in windows]
+    engagement_pane = draw(st.sampled_from([10, 20]))
+    matures = engaged and windows[0][1] % engagement_pane == 0
     declared = draw(st.sampled_from([None, ["f", "m"]]))
     config = Config(
         surfaces=["home", "search"],
-        windows=[WindowSpec(length=seconds(length), slide=seconds(slide)) for length, slide in windows],
+        windows=specs,
         attributes=Attributes(
             variant=draw(st.sampled_from([None, Attribute(), Attribute(values=["control", "new"])])),
             viewer={"gender": Attribute(values=declared)},
@@ -80,23 +83,21 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
         engagement=Engagement(
             actions=["save", "click"] if engaged else [],
             attribution_window=seconds(draw(st.sampled_from([15, 30]))),
-            pane=seconds(draw(st.sampled_from([10, 20]))),
+            pane=seconds(engagement_pane),
         ),
         dimensions=["item.tone", "viewer.gender*item.tone"],
         limits=Limits(
             buckets=draw(st.sampled_from([4, 5])), max_cells=1000, max_record_bytes=MAX_RECORD_BYTES
         ),
-        rules=draw(rule_lists(f"{windows[0][0]}s" if windows[0][0] < 60 else f"{windows[0][0] // 60}m"))
-        if rules
-        else [],
+        rules=draw(rule_lists(specs[0].name, engaged=matures)) if rules else [],
     )
     assert not cross_check(config)
     return config
 
 
 @st.composite
-def rule_lists(draw: st.DrawFn, window: str) -> list[Rule]:
-    """Return two or three rules with every kind of reference and detector."""
+def rule_lists(draw: st.DrawFn, window: str, *, engaged: bool) -> list[Rule]:
+    """Return three rules, or four with one on engagement, with every kind of reference and detector."""
     references = st.sampled_from(
         [
             Reference(targets={"1": 0.5, "4": 0.3, "absent": 0.2}),
@@ -134,7 +135,16 @@ def rule_lists(draw: st.DrawFn, window: str) -> list[Rule]:
         min_support=1,
         detectors=draw(detectors),
     )
-    return [*rules, rest]
+    saved = Rule(
+        name="saved",
+        metric=Metric.ENGAGEMENT_RATE,
+        action="save",
+        dimension="item.tone",
+        window=window,
+        min_support=1,
+        detectors=draw(detectors),
+    )
+    return [*rules, rest, *([saved] if engaged else [])]
 
 
 # ---------------------------------------------------------------- logs
@@ -158,7 +168,7 @@ _JUNK: list[bytes | None] = [
 
 @st.composite
 def logs(draw: st.DrawFn, config: Config, *, most: int = 60) -> list[LogRecord]:
-    """Return records of several partitions in the order they arrive: out of order, late, ahead, repeated, bad.
+    """Return records of several partitions as they arrive: out of order, late, ahead, repeated, bad.
 
     Each record is made of one drawn number: quick to draw, and a failing log shrinks to its fewest records.
     """
@@ -170,7 +180,8 @@ def logs(draw: st.DrawFn, config: Config, *, most: int = 60) -> list[LogRecord]:
     for step, number in enumerate(numbers):
         chance = Random(number)
         kind, partition = chance.choice(kinds), chance.randrange(PARTITIONS)
-        offset = offsets.get((kind, partition), 0) + chance.choice([0, 0, 0, 0, 3])  # gaps: transaction markers
+        gap = chance.choice([0, 0, 0, 0, 3])  # as transaction markers leave
+        offset = offsets.get((kind, partition), 0) + gap
         offsets[kind, partition] = offset + 1
         about_ms = START_MS + step * SPAN_S * 1000 // len(numbers)
         record_ms, value = _record(chance, config, kind, about_ms, log)

@@ -12,9 +12,9 @@ from alerts.events import AlertEvent, EventReason, EventState, alert_id
 from alerts.state import Phase
 from monitor.config import Severity
 from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, Verdict
-from streams.demo_snapshot import DemoSnapshot, RoleHealth, SliceRow, moment
-from streams.demo_view import export_svg, interval_plot, render, sparkline, squeeze
-from streams.demo_words import plain_lines, report
+from streams.demo.snapshot import DemoSnapshot, RoleHealth, SliceRow, moment
+from streams.demo.view import export_svg, interval_plot, render, sparkline, squeeze
+from streams.demo.words import plain_lines, report
 from streams.replay import SWITCH_MS
 
 HOUR_MS = 3_600_000

@@ -17,7 +17,7 @@ from rich.text import Text
 from alerts.events import AlertEvent, EventState
 from alerts.state import Phase
 from monitor.verdicts import Direction, Estimate, ToleranceBand
-from streams.demo_snapshot import DemoSnapshot, RoleHealth, SliceRow, moment, percent
+from streams.demo.snapshot import DemoSnapshot, RoleHealth, SliceRow, moment, percent
 
 SHOWN_ALERTS = 7
 _LINES = 14

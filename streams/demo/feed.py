@@ -10,7 +10,7 @@ from monitor.config import Config
 from monitor.judge import band
 from monitor.verdicts import Direction, Verdict, decode_verdict
 from streams.clients import common_settings
-from streams.demo_snapshot import DemoSnapshot, RoleHealth, SliceRow
+from streams.demo.snapshot import DemoSnapshot, RoleHealth, SliceRow
 from streams.supervisor import Statuses
 
 _PHASES = {

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.live import Live
 
 from monitor.config import Config, parse_config
-from streams.demo_feed import DemoFeed
-from streams.demo_snapshot import DemoSnapshot
-from streams.demo_view import export_svg, render
-from streams.demo_words import plain_lines, report
+from streams.demo.feed import DemoFeed
+from streams.demo.snapshot import DemoSnapshot
+from streams.demo.view import export_svg, render
+from streams.demo.words import plain_lines, report
 from streams.embedded import EmbeddedBroker, EmbeddedBrokerError, free_port
 from streams.replay import SWITCH_MS, ReplayProgress, run_replay
 from streams.summary import write_summary

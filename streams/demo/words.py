@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from alerts.events import AlertEvent, EventState
 from monitor.verdicts import Direction
-from streams.demo_snapshot import DemoSnapshot, SliceRow, moment, percent
+from streams.demo.snapshot import DemoSnapshot, SliceRow, moment, percent
 
 _HOUR_MS = 3_600_000
 _SIDES = {
