@@ -223,7 +223,7 @@ class ImpressionDecoder(Decoder):
 class EngagementDecoder(Decoder):
     """Decodes records of ``engagements``: one contribution each, credited to its impression's pane.
 
-    Measures: one count per configured action. Other actions are decoded and count nothing.
+    Measures: one count per configured action. Other actions are accepted and contribute nothing.
     """
 
     def __init__(self, config: Config) -> None:
@@ -260,22 +260,21 @@ class EngagementDecoder(Decoder):
                 index.append(i)
             else:
                 rejected.append(Rejected(i, *refusal))
-        row = np.arange(len(records), dtype=np.int64)
-        measure = np.zeros((len(records), len(self._actions)), dtype=np.int64)
         action = np.array([self._actions.get(r.action, -1) for r in records], dtype=np.int64)
-        known = action >= 0
-        measure[row[known], action[known]] = 1
+        counted = np.flatnonzero(action >= 0)
+        measure = np.zeros((len(counted), len(self._actions)), dtype=np.int64)
+        measure[np.arange(len(counted)), action[counted]] = 1
         return Columns(
             index=np.array(index, dtype=np.int64),
             ts_ms=np.array([r.ts for r in records], dtype=np.int64),
             anchor_ms=np.array([r.impression_ts for r in records], dtype=np.int64),
-            event=row,
-            surface=self._surface_codes(records),
-            cell=(self._request_codes(records) << 32) | self._item_codes(records),
-            bucket=self._bucket_codes(records),
+            event=counted,
+            surface=self._surface_codes(records)[counted],
+            cell=((self._request_codes(records) << 32) | self._item_codes(records))[counted],
+            bucket=self._bucket_codes(records)[counted],
             measure=measure,
             rejected=rejected,
-            items=len(records),
+            items=len(counted),
         )
 
     def _refusal(self, record: Any) -> tuple[Reason, str] | None:

@@ -110,7 +110,7 @@ class SourcePartition:
         future = self._in_the_future(columns.ts_ms, batch.record_ms[columns.index])
         late, watermark = self._late(columns, future)
         good = ~(future | late)
-        overflowed = self._count(columns, offsets, good) if good.any() else 0
+        overflowed = self._count(columns, offsets, good) if good[columns.event].any() else 0
         self.watermark_ms = watermark
         self.position = int(batch.offsets[-1]) + 1
 

@@ -133,6 +133,7 @@ class Pipeline:
                 "group.id": "reader",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
+                "fetch.wait.max.ms": 20,  # the end is told by an empty fetch, also while heartbeats come
                 "fetch.message.max.bytes": 40_000_000,
                 "fetch.max.bytes": 80_000_000,
                 "receive.message.max.bytes": 100_000_000,
