@@ -143,24 +143,24 @@ class SourcePartition:
     def _count(self, columns: Columns, offsets: Ints, good: NDArray[np.bool_]) -> int:
         """Add the good events' contributions to their panes; how many overflowed."""
         keep = good[columns.event]
-        event = columns.event[keep]
+        event, surface = columns.event[keep], columns.surface[keep]
+        cell, bucket, measure = columns.cell[keep], columns.bucket[keep], columns.measure[keep]
+        offset = offsets[event]
         anchor = columns.anchor_ms[event]
         start = anchor - anchor % self._clock.pane_ms
-        order = np.lexsort((start, columns.surface[keep]))
-        group_of = np.stack((columns.surface[keep], start), axis=1)[order]
-        edges = np.flatnonzero(np.any(np.diff(group_of, axis=0) != 0, axis=1)) + 1
+        order = np.lexsort((start, surface))  # stable: within a pane, in the order of the log
+        changes = (np.diff(surface[order]) != 0) | (np.diff(start[order]) != 0)
         overflowed = 0
-        for rows in np.split(order, edges):
-            surface, pane_start = int(columns.surface[keep][rows[0]]), int(start[rows[0]])
-            pane = self._pane(surface, pane_start)
-            codes, first, which = np.unique(columns.cell[keep][rows], return_index=True, return_inverse=True)
+        for rows in np.split(order, np.flatnonzero(changes) + 1):
+            pane = self._pane(int(surface[rows[0]]), int(start[rows[0]]))
+            codes, first, which = np.unique(cell[rows], return_index=True, return_inverse=True)
             by_appearance = np.argsort(first)
             rank = np.empty_like(by_appearance)
             rank[by_appearance] = np.arange(len(codes))
-            cells = [self._decoder.names(int(code)) for code in codes[by_appearance]]
+            cells = [self._decoder.names(code) for code in codes[by_appearance].tolist()]
             before = pane.overflowed
-            pane.add(cells, rank[which], columns.bucket[keep][rows], columns.measure[keep][rows], self._other)
-            pane.covers(int(offsets[event[rows[0]]]), int(offsets[event[rows[-1]]]) + 1)
+            pane.add(cells, rank[which], bucket[rows], measure[rows], self._other)
+            pane.covers(int(offset[rows[0]]), int(offset[rows[-1]]) + 1)
             overflowed += pane.overflowed - before
         return overflowed
 
