@@ -33,6 +33,8 @@ from streams.summary import write_summary
 log = logging.getLogger(__name__)
 
 BATCH_RECORDS = 20_000
+CATCH_UP_PANES = 4_096
+"""Old events go through panes quickly: publish and let go early when so many more are held."""
 STALLED_AFTER_S = 60.0
 """Without a turn of the loop for this long, the process says that it is not healthy."""
 
@@ -68,6 +70,7 @@ class Aggregate:
         self._stopping = threading.Event()
         self._turn_s = time.monotonic()
         self._flushed_all = False
+        self._panes_left = 0  # after the last flush: those that are truly open
         self.counts: dict[str, Counter[str]] = {topic: Counter() for topic in self._kinds}
         self.panes_closed = 0
         self.registry = CollectorRegistry()
@@ -100,7 +103,7 @@ class Aggregate:
         while not self._stopping.is_set():
             self._turn()
             self.take(self._consumer.consume(BATCH_RECORDS, max(0.01, min(due_s - self._turn_s, 0.2))))
-            if time.monotonic() >= due_s:
+            if time.monotonic() >= due_s or self._open_panes() > self._panes_left + CATCH_UP_PANES:
                 self.flush()
                 due_s = max(due_s + interval_s, time.monotonic())
         self.flush()
@@ -232,6 +235,10 @@ class Aggregate:
         self._publisher.wait(self._turn)
         self._commit()
         self._flushed_all = True
+        self._panes_left = self._open_panes()
+
+    def _open_panes(self) -> int:
+        return sum(source.state.open_panes for source in self._sources.values())
 
     def _turn(self) -> None:
         """The loop turns, or waits for a broker that is away."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from monitor.config.document import Finding
+from monitor.config.durations import Duration
 from monitor.config.model import (
     Attribute,
     BaselineReference,
@@ -50,7 +51,7 @@ def _windows(config: Config) -> Iterator[Finding]:
         path = ("windows", index)
         if window.slide <= 0 or (pane > 0 and window.slide % pane):
             yield Finding(
-                (*path, "slide"), f"not a multiple of time.pane ({pane})", f"{pane}, {2 * pane}ms, …"
+                (*path, "slide"), f"not a multiple of time.pane ({pane})", f"{pane}, {Duration(2 * pane)}, …"
             )
         elif window.length < window.slide or window.length % window.slide:
             yield Finding(
