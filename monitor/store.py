@@ -16,6 +16,7 @@ from msgspec import Struct
 from monitor.cells import Cell
 from monitor.pane_sums import cells_per_part
 from monitor.sums import CellRows, Layout, Sparse, merge_entries
+from monitor.verdicts import UnknownVersionError
 
 VERSION = 1
 
@@ -91,9 +92,16 @@ def encode_sums(entries: Sparse, rows: CellRows, layout: Layout, meaning: str) -
 
 
 def decode_sums(chunks: list[bytes], rows: CellRows, layout: Layout, meaning: str) -> Sparse | None:
-    """Inverse of :func:`encode_sums`; None if a chunk is missing or the meaning is another."""
+    """Inverse of :func:`encode_sums`; None if a chunk is missing or the meaning is another.
+
+    Raises:
+        UnknownVersionError: written by a newer fairstream, which may want it back.
+    """
     entries = sorted((_decoder.decode(zlib.decompress(chunk)) for chunk in chunks), key=lambda e: e.chunk)
-    if any(e.version > VERSION or e.meaning != meaning for e in entries) or len(entries) != entries[0].chunks:
+    newest = max(e.version for e in entries)
+    if newest > VERSION:
+        raise UnknownVersionError(f"sums of version {newest}, this program knows up to {VERSION}")
+    if any(e.meaning != meaning for e in entries) or len(entries) != entries[0].chunks:
         return None
     parts = [spread(e.cells, e.index, e.values, rows, layout, layout.measures, 0) for e in entries]
     return merge_entries(

@@ -66,11 +66,13 @@ class _Document:
             raise ConfigError([problem]) from error
         except yaml.YAMLError as error:
             raise ConfigError([Problem(1, "(file)", "", f"not YAML: {error}", "a YAML mapping")]) from error
+        except RecursionError:
+            raise _endless() from None
         self._loader = yaml.SafeLoader("")
         try:
             self.data: Any = {} if node is None else self._plain(node, ())
-        except RecursionError as error:
-            raise ConfigError([Problem(1, "(file)", "", "nested without end", "a YAML mapping")]) from error
+        except RecursionError:
+            raise _endless() from None
 
     def _plain(self, node: yaml.Node, path: Path) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
@@ -105,6 +107,10 @@ class _Document:
     def value(self, path: Path) -> Any:
         """What stands at the path, or None."""
         return _value_at(self.data, path)
+
+
+def _endless() -> ConfigError:
+    return ConfigError([Problem(1, "(file)", "", "nested without end", "a YAML mapping")])
 
 
 def _value_at(data: Any, path: Path) -> Any:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, pairwise
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import structs
 
 from monitor.config import Config
 from monitor.decoding import EngagementDecoder, ImpressionDecoder
 from monitor.partition import Batch, Outcome, Resume, SourcePartition
 from monitor.progress import Progress
 from monitor.snapshots import Kind, PaneSnapshot, SourceProgress
+from monitor.store import MemoryStore, Store
 from monitor.surface import Applied
 from monitor.verdicts import Verdict
 from monitor.watch import SurfaceWatch
@@ -175,6 +178,55 @@ class Listener:
         if verdicts:
             self.verdicts += verdicts
             self.watch.remember()
+
+
+class Feed:
+    """A monitor of one surface fed by hand, through one source partition of each kind."""
+
+    def __init__(self, config: Config, store: Store | None = None, surface: str = "home") -> None:
+        self.config = config
+        self.store = store if store is not None else MemoryStore()
+        self.reader = Reader(config, sources_of(config, 1), 1)
+        self.listener = Listener(SurfaceWatch(config, surface, self.store), config)
+        self._surface = surface
+        self._offset = 0
+        self._log: list[LogRecord] = []
+
+    @property
+    def watch(self) -> SurfaceWatch:
+        """The monitor's state."""
+        return self.listener.watch
+
+    def restart(self) -> None:
+        """Replace the monitor by one that has only the store."""
+        self.listener = Listener(SurfaceWatch(self.config, self._surface, self.store), self.config)
+
+    def show(self, ts_ms: int, items: Sequence[Mapping[str, str]], viewer: int = 0, **event: object) -> None:
+        """An impression of items with these attributes."""
+        shown = [{"id": "p", "attrs": dict(attrs)} for attrs in items]
+        self._add("impressions", {"ts": ts_ms, "items": shown, **event}, viewer)
+
+    def act(self, shown_ms: int, attrs: Mapping[str, str], action: str, viewer: int = 0) -> None:
+        """An engagement with an item, at the time of its impression."""
+        event = {"ts": shown_ms, "item_id": "p", "action": action, "attrs": dict(attrs)}
+        self._add("engagements", event | {"impression_ts": shown_ms}, viewer)
+
+    def _add(self, kind: str, event: dict[str, object], viewer: int) -> None:
+        event = {"request_id": "r", "viewer_id": f"u{viewer}", "surface": self._surface, **event}
+        self._log.append(LogRecord(kind, 0, self._offset, -1, json.dumps(event).encode()))
+        self._offset += 1
+
+    def beat(self, *, idle: bool = False) -> list[Verdict]:
+        """Read what was added, tell the monitor; its verdicts. A topic without new records is idle."""
+        self.reader.read(self._log)
+        quiet = [kind for kind in Kind if idle or not any(r.kind == kind for r in self._log)]
+        self._log.clear()
+        before = len(self.listener.verdicts)
+        for sent in self.reader.flush():
+            self.listener.hear(sent)
+        sources = self.reader.heartbeat().sources
+        self.listener.hear(Heartbeat([structs.replace(s, idle=s.kind in quiet) for s in sources]))
+        return self.listener.verdicts[before:]
 
 
 def sums_of(snapshots: Iterable[Sent], config: Config) -> Sums:

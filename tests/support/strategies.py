@@ -107,7 +107,7 @@ def rule_lists(draw: st.DrawFn, window: str, *, engaged: bool) -> list[Rule]:
     )
     detectors = st.sampled_from(
         [
-            [DetectorSpec()],
+            [DetectorSpec(confidence=0.05)],
             [DetectorSpec(), DetectorSpec(kind=DetectorKind.ADWIN)],
             [DetectorSpec(kind=DetectorKind.PAGE_HINKLEY)],
         ]
