@@ -9,13 +9,10 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import faust
 import msgspec
-from faust.types import TP, EventT, StreamT
-from prometheus_client import CollectorRegistry
-from prometheus_client import Counter as MetricCounter
+from faust.types import EventT
 
 from monitor.config import Config, meaning_sha256
 from monitor.progress import Progress
@@ -23,18 +20,8 @@ from monitor.snapshots import HeartbeatRecord, PanesRecord, decode_record
 from monitor.surface import Applied
 from monitor.verdicts import Outcome, UnknownVersionError, Verdict, encode_verdict
 from monitor.watch import SurfaceWatch
-from streams.build import register_info
-from streams.faust_app import (
-    Beat,
-    DurableTable,
-    add_pages,
-    build_app,
-    bury,
-    durable_table,
-    recovered,
-    run_app,
-    stop_before_acknowledging,
-)
+from streams.faust_app import DurableTable, run_app
+from streams.faust_role import FaustRole
 from streams.metrics import FairnessCollector
 
 log = logging.getLogger(__name__)
@@ -83,62 +70,33 @@ class PartitionWatch:
         return self.surfaces[name]
 
 
-class MonitorRole:
+class MonitorRole(FaustRole):
     """The role's app and state."""
 
     def __init__(self, config: Config, instance: str) -> None:
         """Build the app; nothing runs yet."""
-        self.config = config
+        topics = config.kafka.topics
+        super().__init__(config, "monitor", instance, config.http.monitor_port, topics.panes, "state")
         self.watches: dict[int, PartitionWatch] = {}
-        self.counts: Counter[str] = Counter()
         self.outcomes: Counter[Outcome] = Counter()
-        self.app = build_app(config, "monitor", instance, config.http.monitor_port)
         self._meaning = meaning_sha256(config)
         self._strangers: set[str] = set()
-        self._next_offset: dict[int, int] = {}
         self._told: dict[int, dict[str, int]] = {}
-        topics, partitions = config.kafka.topics, config.kafka.internal_partitions
-        self._panes = self.app.topic(topics.panes, key_type=bytes, value_type=bytes)
         self._verdicts = self.app.topic(topics.verdicts, key_type=bytes, value_type=bytes)
-        self._dead_letter = self.app.topic(topics.dead_letter, key_type=bytes, value_type=bytes)
-        self._table = durable_table(self.app, "state", partitions)
-        self.registry = CollectorRegistry()
-        self._events = MetricCounter(
-            "fairstream_events",
-            "Events by what became of them.",
-            ["role", "topic", "outcome"],
-            registry=self.registry,
-        )
-        register_info(self.registry, config)
         self.registry.register(FairnessCollector(config, self.watches, self.input_lag))
-        self._beat = Beat(self.app)
-        self.app.agent(self._panes, name="panes", concurrency=1)(self._watch)
-        self.app.on_partitions_revoked.connect(cast(Any, self._on_revoked))
-        add_pages(self.app, self.registry, lambda: self._beat.alive, lambda: recovered(self.app), self.status)
 
     # --- records in --------------------------------------------------------------------
 
-    async def _watch(self, stream: StreamT[bytes]) -> None:
-        async for event in stream.events():
-            try:
-                await self._handle(event)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001 - it ends the process, before the event is acknowledged
-                stop_before_acknowledging(error)
-
-    async def _handle(self, event: EventT[bytes]) -> None:
+    async def handle(self, event: EventT[bytes]) -> None:
+        """Take snapshots, or progress that lets panes close."""
         message = event.message
-        self._next_offset[message.partition] = message.offset + 1
         try:
             record = decode_record(message.value or b"")
         except UnknownVersionError as error:
-            log.warning("refused a record of %s: %s", message.topic, error)
-            self._count("newer_version")
+            self.refuse_newer(error)
             return
         except msgspec.DecodeError as error:
-            self._count("malformed")
-            await bury(self._dead_letter, event, str(error))
+            await self.bury(event, str(error))
             return
         if record.meaning != self._meaning:
             self._refuse(record.meaning)
@@ -156,13 +114,9 @@ class MonitorRole:
             sources = watch.progress.sources.items()
             self._told[message.partition] = {f"{kind}/{p}": s.position for (kind, p), s in sources}
 
-    def _count(self, outcome: str, count: int = 1) -> None:
-        self.counts[outcome] += count
-        self._events.labels("monitor", self.config.kafka.topics.panes, outcome).inc(count)
-
     def _refuse(self, meaning: str) -> None:
         """Sums under another configuration mean something else."""
-        self._count("other_configuration")
+        self.count("other_configuration")
         if meaning not in self._strangers:
             self._strangers.add(meaning)
             log.warning("refusing snapshots of configuration %s; this is %s", meaning, self._meaning)
@@ -171,7 +125,7 @@ class MonitorRole:
         surface = watch.surface(record.surface)
         for snapshot in record.snapshots:
             applied = surface.apply(record.kind, record.partition, snapshot)
-            self._count(applied.value)
+            self.count(applied.value)
             if applied is Applied.PARTIAL:
                 log.error(
                     "refused a partial snapshot of %s partition %d, pane %d: it starts at offset %d",
@@ -182,7 +136,7 @@ class MonitorRole:
                 )
 
     async def _advance(self, watch: PartitionWatch, record: HeartbeatRecord) -> None:
-        self._count("heartbeat")
+        self.count("heartbeat")
         for source in record.sources:
             watch.progress.update(source)
         for surface in watch.surfaces.values():
@@ -197,23 +151,12 @@ class MonitorRole:
         await asyncio.gather(*sent)
         self.outcomes.update(v.verdict for v in verdicts)
 
-    async def _on_revoked(self, _: faust.App, revoked: set[TP], **__: Any) -> None:
-        for tp in revoked:
-            if tp.topic == self.config.kafka.topics.panes:
-                self.watches.pop(tp.partition, None)
-                self._next_offset.pop(tp.partition, None)
-                self._told.pop(tp.partition, None)
+    def release(self, partition: int) -> None:
+        """Forget a partition's surfaces; the table has them."""
+        self.watches.pop(partition, None)
+        self._told.pop(partition, None)
 
     # --- what it says of itself --------------------------------------------------------
-
-    def input_lag(self) -> dict[tuple[str, int], int]:
-        """Records of ``fairness.panes`` that are not handled yet, per partition, as last known."""
-        topic = self.config.kafka.topics.panes
-        lags = {}
-        for partition, position in self._next_offset.items():
-            end = self.app.consumer.highwater(TP(topic, partition)) or position
-            lags[topic, partition] = max(0, end - position)
-        return lags
 
     def status(self) -> dict[str, Any]:
         """Progress for ``run``: the summary so far, and how far each partition has dealt with the sources."""

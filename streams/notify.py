@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from faust.types import TP, EventT, StreamT
+from faust.types import EventT
 from msgspec.structs import replace
-from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as MetricCounter
 
 from alerts.delivery import Outbox
@@ -32,18 +31,9 @@ from monitor.config.crosscheck import sink_name
 from monitor.verdicts import UnknownVersionError, Verdict, decode_verdict
 from streams.alert_log import AlertLog
 from streams.alert_metrics import AlertCollector
-from streams.build import register_info
 from streams.clients import SecretFileError
-from streams.faust_app import (
-    Beat,
-    add_pages,
-    build_app,
-    bury,
-    durable_table,
-    recovered,
-    run_app,
-    stop_before_acknowledging,
-)
+from streams.faust_app import recovered, run_app, stop_before_acknowledging
+from streams.faust_role import FaustRole
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +48,7 @@ class Desk(NamedTuple):
     states: dict[Series, AlertState]
 
 
-class NotifyRole:
+class NotifyRole(FaustRole):
     """The role's app and state."""
 
     def __init__(self, config: Config, instance: str) -> None:
@@ -67,44 +57,27 @@ class NotifyRole:
         Raises:
             SecretUnreadableError: a sink's address or key cannot be read.
         """
-        self.config = config
+        topics = config.kafka.topics
+        super().__init__(config, "notify", instance, config.http.notify_port, topics.verdicts, "alerts")
         self.desks: dict[int, Desk] = {}
-        self.counts: Counter[str] = Counter()
         self.transitions: Counter[str] = Counter()
         self.deliveries: dict[str, Counter[str]] = {
             name: Counter() for name in map(sink_name, config.alerts.sinks)
         }
         self.alerts = AlertLog()
         self._rules = {rule.name: rule for rule in config.rules}
-        self._next_offset: dict[int, int] = {}
         self._taking_up = asyncio.Lock()
-        topics = config.kafka.topics
-        self.app = build_app(config, "notify", instance, config.http.notify_port)
-        self._verdicts = self.app.topic(topics.verdicts, key_type=bytes, value_type=bytes)
         self._history = self.app.topic(topics.alerts, key_type=bytes, value_type=bytes)
-        self._dead_letter = self.app.topic(topics.dead_letter, key_type=bytes, value_type=bytes)
-        self._table = durable_table(self.app, "alerts", config.kafka.internal_partitions)
         self._poster = Poster()
         sinks = build_sinks(config.alerts, self._poster)
         self._outbox = Outbox(policies(config.alerts), config.alerts.resend)
         self._courier = Courier(self._outbox, sinks, _now_ms, self._on_delivery)
         self._register_metrics()
-        self._beat = Beat(self.app)
-        self.app.agent(self._verdicts, name="verdicts", concurrency=1)(self._follow)
         self.app.task(self._deliver)
         self.app.timer(1.0)(self._take_up_all)
-        self.app.on_partitions_revoked.connect(self._on_revoked)
         self.app.on_before_shutdown.connect(self._on_shutdown)
-        add_pages(self.app, self.registry, lambda: self._beat.alive, lambda: recovered(self.app), self.status)
 
     def _register_metrics(self) -> None:
-        self.registry = CollectorRegistry()
-        self._events = MetricCounter(
-            "fairstream_events",
-            "Events by what became of them.",
-            ["role", "topic", "outcome"],
-            registry=self.registry,
-        )
         self._alert_events = MetricCounter(
             "fairstream_alert_events", "Alert events emitted.", ["state", "reason"], registry=self.registry
         )
@@ -114,48 +87,36 @@ class NotifyRole:
             ["sink", "outcome", "error"],
             registry=self.registry,
         )
-        register_info(self.registry, self.config)
         self.registry.register(AlertCollector(self.states, self._outbox, self.input_lag))
 
     # --- verdicts in -------------------------------------------------------------------
 
-    async def _follow(self, stream: StreamT[bytes]) -> None:
-        async for event in stream.events():
-            try:
-                await self._handle(event)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001 - it ends the process, before the event is acknowledged
-                stop_before_acknowledging(error)
-
-    async def _handle(self, event: EventT[bytes]) -> None:
+    async def handle(self, event: EventT[bytes]) -> None:
+        """Follow a verdict."""
         message = event.message
         desk = await self._take_up(message.partition)
         try:
             verdict = decode_verdict(message.value or b"")
         except UnknownVersionError as error:
-            log.warning("refused a record of %s: %s", message.topic, error)
-            self._count("newer_version")
+            self.refuse_newer(error)
         except msgspec.DecodeError as error:
-            self._count("malformed")
-            await bury(self._dead_letter, event, str(error))
+            await self.bury(event, str(error))
         else:
             await self._judge(desk, verdict)
-        self._next_offset[message.partition] = message.offset + 1
 
     async def _judge(self, desk: Desk, verdict: Verdict) -> None:
         rule = self._rules.get(verdict.rule)
         unwatched = watches(rule, self.config.surfaces, verdict)
         if rule is None or unwatched is not None:
             removed = unwatched is EventReason.RULE_REMOVED
-            self._count("unwatched" if removed else "other_configuration")
+            self.count("unwatched" if removed else "other_configuration")
             return
         before = desk.states.get(verdict.series)
         after, event = advance(before, verdict, rule, dashboard_url=self.config.alerts.dashboard_url)
         if after is before:
-            self._count("replayed")
+            self.count("replayed")
             return
-        self._count(verdict.verdict.value)
+        self.count(verdict.verdict.value)
         if event is not None:
             await self._emit(desk, after, event)
         elif before is not None and before.phase is after.phase is Phase.INACTIVE:
@@ -186,10 +147,6 @@ class NotifyRole:
             # not table[key] = value, which only works while a verdict is handled
             self._table.send_changelog(desk.partition, key, value)
             self._table.data[key] = value
-
-    def _count(self, outcome: str) -> None:
-        self.counts[outcome] += 1
-        self._events.labels("notify", self.config.kafka.topics.verdicts, outcome).inc()
 
     # --- partitions --------------------------------------------------------------------
 
@@ -224,13 +181,11 @@ class NotifyRole:
                     await self._emit(desk, ended, event)
             return desk
 
-    async def _on_revoked(self, _: Any, /, *revoked: Any, **__: Any) -> None:
-        for tp in set().union(*revoked):
-            if tp.topic == self.config.kafka.topics.verdicts:
-                self._next_offset.pop(tp.partition, None)
-                desk = self.desks.pop(tp.partition, None)
-                for series in desk.states if desk else ():
-                    self._outbox.forget(series)
+    def release(self, partition: int) -> None:
+        """Forget a partition's alerts; the table has them."""
+        desk = self.desks.pop(partition, None)
+        for series in desk.states if desk else ():
+            self._outbox.forget(series)
 
     # --- sinks -------------------------------------------------------------------------
 
@@ -272,15 +227,6 @@ class NotifyRole:
         """Every alert of this process's partitions."""
         for desk in list(self.desks.values()):
             yield from list(desk.states.values())
-
-    def input_lag(self) -> dict[tuple[str, int], int]:
-        """Records of ``fairness.verdicts`` that are not handled yet, per partition, as last known."""
-        topic = self.config.kafka.topics.verdicts
-        lags = {}
-        for partition, position in self._next_offset.items():
-            end = self.app.consumer.highwater(TP(topic, partition)) or position
-            lags[topic, partition] = max(0, end - position)
-        return lags
 
     def status(self) -> dict[str, Any]:
         """Progress for ``run``: the summary so far, and what is left to read and to tell."""

@@ -1,0 +1,104 @@
+"""What monitor and notify are: a Faust app that follows one topic, keeps one table, and tells of itself."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from typing import Any, cast
+
+from faust.types import TP, EventT, StreamT
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as MetricCounter
+
+from monitor.config import Config
+from streams.build import register_info
+from streams.faust_app import (
+    Beat,
+    add_pages,
+    build_app,
+    bury,
+    durable_table,
+    recovered,
+    stop_before_acknowledging,
+)
+
+log = logging.getLogger(__name__)
+
+
+class FaustRole(ABC):
+    """The app of a role, and what is the same for every role."""
+
+    def __init__(self, config: Config, role: str, instance: str, port: int, topic: str, table: str) -> None:
+        """Build the app that follows ``topic``; nothing runs yet."""
+        self.config = config
+        self.counts: Counter[str] = Counter()
+        self.app = build_app(config, role, instance, port)
+        self.registry = CollectorRegistry()
+        self._role = role
+        self._topic = topic
+        self._next_offset: dict[int, int] = {}
+        self._input = self.app.topic(topic, key_type=bytes, value_type=bytes)
+        self._dead_letter = self.app.topic(config.kafka.topics.dead_letter, key_type=bytes, value_type=bytes)
+        self._table = durable_table(self.app, table, config.kafka.internal_partitions)
+        self._events = MetricCounter(
+            "fairstream_events",
+            "Events by what became of them.",
+            ["role", "topic", "outcome"],
+            registry=self.registry,
+        )
+        register_info(self.registry, config)
+        beat = Beat(self.app)
+        self.app.agent(self._input, name=table, concurrency=1)(self._follow)
+        self.app.on_partitions_revoked.connect(cast(Any, self._on_revoked))
+        add_pages(self.app, self.registry, lambda: beat.alive, lambda: recovered(self.app), self.status)
+
+    @abstractmethod
+    async def handle(self, event: EventT[bytes]) -> None:
+        """Deal with one record of the topic, durably; what it raises ends the process."""
+
+    @abstractmethod
+    def release(self, partition: int) -> None:
+        """Forget a partition that another process may own now."""
+
+    @abstractmethod
+    def status(self) -> dict[str, Any]:
+        """Progress for ``run``."""
+
+    async def _follow(self, stream: StreamT[bytes]) -> None:
+        async for event in stream.events():
+            try:
+                await self.handle(event)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it ends the process, before the event is acknowledged
+                stop_before_acknowledging(error)
+            self._next_offset[event.message.partition] = event.message.offset + 1
+
+    async def _on_revoked(self, _: Any, /, *revoked: Any, **__: Any) -> None:
+        for tp in set().union(*revoked):
+            if tp.topic == self._topic:
+                self._next_offset.pop(tp.partition, None)
+                self.release(tp.partition)
+
+    def count(self, outcome: str, count: int = 1) -> None:
+        """Note what became of records."""
+        self.counts[outcome] += count
+        self._events.labels(self._role, self._topic, outcome).inc(count)
+
+    def refuse_newer(self, error: Exception) -> None:
+        """A record of a newer fairstream: counted and logged, left alone."""
+        log.warning("refused a record of %s: %s", self._topic, error)
+        self.count("newer_version")
+
+    async def bury(self, event: EventT[bytes], detail: str) -> None:
+        """A record that is none of ours: counted, and in the dead-letter topic."""
+        self.count("malformed")
+        await bury(self._dead_letter, event, detail)
+
+    def input_lag(self) -> dict[tuple[str, int], int]:
+        """Records of the topic that are not handled yet, per partition, as last known."""
+        lags = {}
+        for partition, position in self._next_offset.items():
+            end = self.app.consumer.highwater(TP(self._topic, partition)) or position
+            lags[self._topic, partition] = max(0, end - position)
+        return lags
