@@ -12,9 +12,13 @@ RECORD_BYTES = 500_000
 """A part of a snapshot stays under this size, so that no record exceeds a broker's usual 1 MB."""
 
 
-def cells_per_part(buckets: int, measures: int) -> int:
-    """How many cells go into one part of a snapshot, at most 12 bytes an entry and 600 for the names."""
-    return max(1, RECORD_BYTES // (12 * buckets * measures + 600))
+_NAME_BYTES = 128 * 4 + 8
+"""Largest value of an attribute that the decoder takes, in UTF-8."""
+
+
+def cells_per_part(buckets: int, measures: int, attributes: int) -> int:
+    """How many cells go into one part of a snapshot, at most 12 bytes an entry beside the names."""
+    return max(1, RECORD_BYTES // (12 * buckets * measures + _NAME_BYTES * attributes + 8))
 
 
 class PaneSums:
@@ -25,7 +29,13 @@ class PaneSums:
     """
 
     def __init__(
-        self, pane_start_ms: int, from_offset: int, buckets: int, measures: int, max_cells: int
+        self,
+        pane_start_ms: int,
+        from_offset: int,
+        buckets: int,
+        measures: int,
+        max_cells: int,
+        attributes: int,
     ) -> None:
         """An empty pane; ``from_offset`` is where this reader began to read the partition."""
         self.pane_start_ms = pane_start_ms
@@ -38,7 +48,7 @@ class PaneSums:
         self._rows: dict[Cell, int] = {}
         self._sums: Ints = np.zeros((8, buckets, measures), dtype=np.int64)
         self._dirty_parts: set[int] = set()
-        self._per_part = cells_per_part(buckets, measures)
+        self._per_part = cells_per_part(buckets, measures, attributes)
 
     @property
     def dirty(self) -> bool:

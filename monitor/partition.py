@@ -168,7 +168,14 @@ class SourcePartition:
         pane = self._panes.get((surface, start_ms))
         if pane is None:
             limits = self._config.limits
-            pane = PaneSums(start_ms, self._from_offset, limits.buckets, self._measures, limits.max_cells)
+            pane = PaneSums(
+                start_ms,
+                self._from_offset,
+                limits.buckets,
+                self._measures,
+                limits.max_cells,
+                len(self._other),
+            )
             self._panes[surface, start_ms] = pane
         return pane
 

@@ -71,7 +71,8 @@ _decoder = msgspec.msgpack.Decoder(SumsEntry)
 
 def encode_sums(entries: Sparse, rows: CellRows, layout: Layout, meaning: str) -> list[bytes]:
     """Merged sums as chunks, each small enough for one record. At least one chunk."""
-    per_chunk = cells_per_part(layout.buckets, layout.measures)
+    attributes = len(rows.names[0]) if rows.names else 0
+    per_chunk = cells_per_part(layout.buckets, layout.measures, attributes)
     used, local = np.unique(entries.index // layout.per_cell, return_inverse=True)
     chunks = max(1, -(-len(used) // per_chunk))
     index = local * layout.per_cell + entries.index % layout.per_cell

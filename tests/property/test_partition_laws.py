@@ -100,7 +100,7 @@ def test_batches_change_no_byte(data: st.DataObject) -> None:
     assert {s.key: s for s in newest(sent)} == {s.key: s for s in whole.flush()}
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(st.data())
 def test_crashes_change_nothing(data: st.DataObject) -> None:
     """A process that crashes anywhere and comes back from its commit publishes the recount."""

@@ -224,7 +224,7 @@ def test_every_contribution_is_in_exactly_one_part(
 ) -> None:
     """However many parts a pane's snapshot has, their sums add up to what was added."""
     buckets, measures = 4, wide  # wide: few cells go into one part
-    pane = PaneSums(0, 0, buckets, measures, 1_000)
+    pane = PaneSums(0, 0, buckets, measures, 1_000, 1)
     for number, (cell, bucket, amount) in enumerate(contributions):
         measure = np.full((1, measures), amount, dtype=np.int64)
         zero = np.zeros(1, dtype=np.int64)

@@ -135,6 +135,7 @@ def test_windows_equal_the_recount(data: st.DataObject) -> None:
     assert set(monitor.applied) <= {Applied.APPLIED}
 
 
+@settings(max_examples=60)
 @given(st.data())
 def test_order_and_repeats_of_snapshots_do_not_matter(data: st.DataObject) -> None:
     """Snapshots that come shuffled and twice give the same windows as those that come in order."""
@@ -174,6 +175,7 @@ def test_caps_keep_totals(data: st.DataObject, max_cells: int, max_series: int) 
             assert (total.array(max_series + 1, panes.layout).sum(axis=0) == expected).all()
 
 
+@settings(max_examples=60)
 @given(st.data())
 def test_each_closed_pane_is_judged_once(data: st.DataObject) -> None:
     """No series is judged twice for the same pane, nor backwards in time."""
@@ -188,7 +190,7 @@ def test_each_closed_pane_is_judged_once(data: st.DataObject) -> None:
         ends[verdict.series] = verdict.pane_end_ms
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_restart_between_two_records_changes_nothing(data: st.DataObject) -> None:
     """A monitor that restarts from its store anywhere has the windows and verdicts of one that never did."""
@@ -211,7 +213,7 @@ def test_a_restart_between_two_records_changes_nothing(data: st.DataObject) -> N
     assert answers(verdicts) == answers(steady.verdicts)
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_crash_between_two_writes_changes_nothing(data: st.DataObject) -> None:
     """From any prefix of the store's writes, with the records since delivered again, all is the same."""

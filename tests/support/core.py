@@ -201,14 +201,22 @@ class Feed:
         """Replace the monitor by one that has only the store."""
         self.listener = Listener(SurfaceWatch(self.config, self._surface, self.store), self.config)
 
-    def show(self, ts_ms: int, items: Sequence[Mapping[str, str]], viewer: int = 0, **event: object) -> None:
-        """An impression of items with these attributes."""
+    def show(
+        self,
+        ts_ms: int,
+        items: Sequence[Mapping[str, str]],
+        viewer: int = 0,
+        about: Mapping[str, str] | None = None,
+    ) -> None:
+        """An impression of items with these attributes, to a viewer with those of ``about``."""
         shown = [{"id": "p", "attrs": dict(attrs)} for attrs in items]
-        self._add("impressions", {"ts": ts_ms, "items": shown, **event}, viewer)
+        self._add("impressions", {"ts": ts_ms, "items": shown, "viewer": dict(about or {})}, viewer)
 
-    def act(self, shown_ms: int, attrs: Mapping[str, str], action: str, viewer: int = 0) -> None:
-        """An engagement with an item, at the time of its impression."""
-        event = {"ts": shown_ms, "item_id": "p", "action": action, "attrs": dict(attrs)}
+    def act(
+        self, shown_ms: int, attrs: Mapping[str, str], action: str, viewer: int = 0, after_ms: int = 0
+    ) -> None:
+        """An engagement with an item, some time after its impression."""
+        event = {"ts": shown_ms + after_ms, "item_id": "p", "action": action, "attrs": dict(attrs)}
         self._add("engagements", event | {"impression_ts": shown_ms}, viewer)
 
     def _add(self, kind: str, event: dict[str, object], viewer: int) -> None:

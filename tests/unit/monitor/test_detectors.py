@@ -140,6 +140,10 @@ def test_drift_is_silent_on_a_stationary_stream(kind: DetectorKind, seed: int) -
     answers = run(drift(kind), panes(seed, STEADY))
     assert not any((answer.status == Status.BREACH).any() for answer in answers)
     assert all((answer.status[:] == Status.OK).all() for answer in answers[WARM_UP_PANES:])
+    evidence = np.array([answer.evidence for answer in answers[2 * WARM_UP_PANES :]])
+    assert (
+        np.abs(evidence.std(axis=0) - 1 / 3).max() < 0.08
+    )  # of standard normal residuals, 1 to 4 remembered
 
 
 @pytest.mark.parametrize("kind", [DetectorKind.ADWIN, DetectorKind.PAGE_HINKLEY])

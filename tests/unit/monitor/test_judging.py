@@ -10,6 +10,7 @@ import yaml
 from numpy.typing import NDArray
 
 from monitor.config import Config, parse_config
+from monitor.estimates import t_quantile
 from monitor.judge import ClosedPane, RuleJudge
 from monitor.verdicts import Direction, Outcome, UnknownVersionError, Verdict, decode_verdict, encode_verdict
 from tests.support.core import Feed
@@ -347,3 +348,11 @@ def test_slices_come_and_go_with_the_window() -> None:
     assert slices[2] == {"a", "b"}
     assert slices[3] == slices[8] == {"a", "b", "late"}
     assert "early" not in slices[8]
+
+
+def test_a_top_k_share_is_as_unsure_as_its_few_places() -> None:
+    """What counts is how often a slice was in the top k, not how often it was shown."""
+    judge = a_judge(metric="top_k_share", reference={"targets": {"a": 0.01, "b": 0.99}}, min_support=1)
+    estimate = by_slice(judge.judge(closed(0, sums(a=(5000, 0, 8, 0), b=(5000, 0, 792, 0)))))["a"].estimate
+    assert estimate.value == pytest.approx(1.0)
+    assert estimate.upper == pytest.approx(np.exp(t_quantile(0.95, BUCKETS) / np.sqrt(8.5)))

@@ -10,7 +10,7 @@ from monitor.decoding import EngagementDecoder, ImpressionDecoder
 from monitor.pane_sums import cells_per_part
 from monitor.partition import Resume, SourcePartition, count_reasons, pane_clock
 from monitor.rejections import Reason
-from monitor.snapshots import Kind, PaneSnapshot
+from monitor.snapshots import Kind, PaneSnapshot, encode_raw
 from tests.support.core import batch_of
 from tests.support.recount import LogRecord
 
@@ -146,6 +146,20 @@ def test_a_restart_reads_again_without_counting_twice(config: Config) -> None:
     assert rebuilt.first_offset == before[1].first_offset
 
 
+def test_a_commit_in_the_middle_of_a_replay_forgets_nothing(config: Config) -> None:
+    """What was judged before two restarts is still not judged again."""
+    log = [record(0, 12), record(1, 13), record(2, 14)]
+    state = started(config)
+    state.read(batch_of(log))
+    taken(state)
+    once = started(config, *state.commit_point())
+    once.read(batch_of(log[:1]))
+    taken(once)
+    twice = started(config, *once.commit_point())
+    outcome = twice.read(batch_of([*log, record(3, 15)]))
+    assert (outcome.accepted, outcome.replayed) == (1, 3)
+
+
 def test_a_lost_commit_is_seen_in_the_snapshot(config: Config) -> None:
     """A reader that begins in the middle says so: its snapshots start after the pane's first event."""
     whole, moved = started(config), started(config, 2)
@@ -187,13 +201,31 @@ def test_engagements_go_to_the_pane_of_their_impression(config: Config) -> None:
     assert pane_clock(config, Kind.ENGAGEMENTS).close_delay_ms == 25_000
 
 
+def test_no_part_outgrows_a_record_whatever_the_names() -> None:
+    """The longest values of many attributes, in the widest letters, still fit into a broker's usual 1 MB."""
+    names = [f"a{number}" for number in range(12)]
+    attributes = "{item: {" + ", ".join(f"{name}: {{}}" for name in names) + "}}"
+    config = parse_config(CONFIG.replace("{item: {tone: {}}}", attributes).replace("max_cells: 3", ""))
+    state = started(config)
+    for first in range(0, 600, 50):
+        items = [
+            {"id": "p", "attrs": dict.fromkeys(names, f"{number:04}" + "\U0001f600" * 124)}
+            for number in range(first, first + 50)
+        ]
+        event = {"ts": T, "request_id": "r", "viewer_id": "u", "surface": "home", "items": items}
+        state.read(batch_of([LogRecord("impressions", 0, first, -1, json.dumps(event).encode())]))
+    parts = taken(state)
+    assert sum(len(part.cells) for part in parts) == 600
+    assert max(len(encode_raw("", part)) for part in parts) < 600_000
+
+
 def test_a_large_pane_travels_in_parts(config: Config) -> None:
     """No snapshot holds more cells than fit into a record, and a change sends only the parts it touches."""
     wide = parse_config(CONFIG.replace("buckets: 4, max_cells: 3", "buckets: 256, max_cells: 500"))
     state = started(wide)
     state.read(batch_of([record(i, 0, f"t{i}") for i in range(320)]))
     parts = taken(state)
-    most = cells_per_part(256, 3)
+    most = cells_per_part(256, 3, 1)
     assert [len(s.cells) for s in parts] == [most] * (320 // most) + [320 % most]
     state.read(batch_of([record(320, 0, "t319")]))
     assert [s.part for s in taken(state)] == [parts[-1].part]

@@ -255,6 +255,21 @@ def test_a_rule_that_is_gone_is_forgotten(config: Config) -> None:
     assert "rule|home|tone" not in feed.store.data
 
 
+def test_a_late_engagement_reaches_a_pane_whose_impressions_are_sealed() -> None:
+    """Impressions can no longer change long before the last engagement with them has come."""
+    config = parse_config(CONFIG.replace("attribution_window: 10s", "attribution_window: 2m"))
+    feed = Feed(config)
+    fill(feed, range(7))
+    assert feed.watch.panes.sealed_through[Kind.IMPRESSIONS] >= T + 2 * PANE_MS
+    feed.act(T, {"tone": "a"}, "save", after_ms=70_000)
+    feed.beat()
+    fill(feed, range(7, 15))
+    matured = feed.watch.panes.views[1].matured
+    assert matured is not None
+    assert matured.end_ms == T + 2 * PANE_MS
+    assert int(matured.totals[0].array(9, feed.watch.panes.layout)[:, :, 3].sum()) == 1
+
+
 def test_engagement_is_judged_when_it_has_matured() -> None:
     """A pane's rates are read after the attribution window, so that late clicks are in."""
     config = parse_config(
