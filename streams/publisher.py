@@ -116,7 +116,8 @@ def bundles(snapshots: Iterable[PaneSnapshot]) -> Iterator[list[PaneSnapshot]]:
     group: list[PaneSnapshot] = []
     size = _ENVELOPE_BYTES
     for snapshot in snapshots:
-        own = len(snapshot.index) + len(snapshot.values) + sum(len(v) + 8 for c in snapshot.cells for v in c)
+        names = sum(4 * len(value) + 8 for cell in snapshot.cells for value in cell)
+        own = len(snapshot.index) + len(snapshot.values) + names
         if group and size + own > RECORD_BYTES:
             yield group
             group, size = [], _ENVELOPE_BYTES
