@@ -53,8 +53,6 @@ class Columns:
     measure: Ints
     """(C, M) what is added to the cell's sums."""
     rejected: list[Rejected]
-    items: int
-    """Contributions accepted so far (C)."""
 
 
 def _values_struct(name: str, attributes: Iterable[str]) -> type[msgspec.Struct]:
@@ -216,7 +214,6 @@ class ImpressionDecoder(Decoder):
             bucket=self._bucket_codes(records)[event],
             measure=measure.astype(np.int64),
             rejected=rejected,
-            items=len(items),
         )
 
 
@@ -274,7 +271,6 @@ class EngagementDecoder(Decoder):
             bucket=self._bucket_codes(records)[counted],
             measure=measure,
             rejected=rejected,
-            items=len(counted),
         )
 
     def _refusal(self, record: Any) -> tuple[Reason, str] | None:

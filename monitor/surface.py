@@ -17,7 +17,16 @@ from monitor.partition import pane_clock
 from monitor.progress import Progress
 from monitor.rules import watched_dimensions
 from monitor.slices import Projections
-from monitor.snapshots import VERSION, Kind, PaneSnapshot, check_version, decode_raw, encode_raw, is_partial
+from monitor.snapshots import (
+    VERSION,
+    Kind,
+    PaneSnapshot,
+    check_version,
+    decode_raw,
+    encode_raw,
+    is_partial,
+    supersede,
+)
 from monitor.store import Store, decode_sums, encode_sums, spread
 from monitor.sums import CellRows, Layout, Sparse
 from monitor.windows import PaneSeries, Part, SlidingWindow
@@ -104,7 +113,7 @@ class SurfacePanes:
         if first_part is not None and is_partial(first_part, snapshot):
             return Applied.PARTIAL
         held = self._raw.get(key)
-        if held is not None and snapshot.end_offset <= held.end_offset:
+        if held is not None and supersede(held, snapshot) is held:
             return Applied.STALE
         self._store.put(self._raw_key(key), encode_raw(self._meaning, snapshot))
         self._hold(key, snapshot)

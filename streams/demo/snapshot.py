@@ -16,7 +16,6 @@ class RoleHealth(StrEnum):
     STARTING = "starting"
     READY = "ready"
     FAILED = "failed"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,7 +190,7 @@ def test_bad_impressions_are_rejected_with_their_reason(
     """Bad input is a typed output, alone and between good records, which are counted."""
     alone = ImpressionDecoder(config).decode([value])
     assert [(r.index, r.reason) for r in alone.rejected] == [(0, reason)]
-    assert alone.items == 0
+    assert len(alone.event) == 0
     between = ImpressionDecoder(config).decode([encode(impression()), value, encode(impression())])
     assert [(r.index, r.reason) for r in between.rejected] == [(1, reason)]
     assert between.index.tolist() == [0, 2]
@@ -220,7 +220,7 @@ def test_bad_engagements_are_rejected_with_their_reason(
         [ENGAGEMENT.replace(b"\n", b""), encode(engagement(**changes))]
     )
     assert [(r.index, r.reason) for r in columns.rejected] == [(1, reason)]
-    assert columns.items == 1
+    assert len(columns.event) == 1
 
 
 def test_the_attribution_window_is_closed(config: Config) -> None:
