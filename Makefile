@@ -18,7 +18,7 @@ KAFKA := $(BUILD)/kafka/.resolved
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 PIN = $(DEV_BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-      --no-emit-index-url --no-header --annotation-style line pyproject.toml $(PINS)/build.in
+      --no-strip-extras --no-emit-index-url --no-header --annotation-style line pyproject.toml $(PINS)/build.in
 HAS_MAVEN := $(and $(shell command -v java),$(shell command -v mvn))
 COVERAGE = $(if $(filter yes,$(COV)),--cov --cov-report=term)
 

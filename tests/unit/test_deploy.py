@@ -6,12 +6,14 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from deploy.alertmanager import receiver
 from monitor.config import Severity, SinkType, parse_config
@@ -200,6 +202,21 @@ def test_the_image_installs_pins_with_hashes_and_is_not_root() -> None:
         if line.startswith("!")
     }
     assert all(any(Path(source).is_relative_to(each) for each in kept) for source in sources)
+
+
+def test_pins_name_the_extras_that_others_ask_for() -> None:
+    """Else pip takes the newest release for the extra, finds no hash, and a fresh install fails that day."""
+    pins = (DEPLOY / "requirements" / "dev.txt").read_text()
+    pinned = {r.name: r for r in map(Requirement, re.findall(r"^(\S+==\S+)", pins, re.MULTILINE))}
+    asked = 0
+    for distribution in metadata.distributions():
+        wanted = [Requirement(text) for text in distribution.requires or []]
+        for each in wanted:
+            needed = each.marker is None or each.marker.evaluate({"extra": ""})
+            if needed and each.extras and each.name in pinned:
+                asked += 1
+                assert each.extras <= pinned[each.name].extras, (distribution.name, str(each))
+    assert asked
 
 
 # ---------------------------------------------------------------- Prometheus and Alertmanager
