@@ -32,7 +32,7 @@ from monitor.verdicts import UnknownVersionError, Verdict, decode_verdict
 from streams.alert_log import AlertLog
 from streams.alert_metrics import AlertCollector
 from streams.clients import SecretFileError
-from streams.faust_app import recovered, run_app, stop_before_acknowledging
+from streams.faust_app import recovered, stop_before_acknowledging
 from streams.faust_role import FaustRole
 
 log = logging.getLogger(__name__)
@@ -268,4 +268,4 @@ def run_notify(config: Config, *, instance: str, summary: Path | None = None) ->
         role = NotifyRole(config, instance)
     except SecretUnreadableError as problem:
         raise SecretFileError(str(problem)) from None
-    return run_app(role.app, summary, role.summary)
+    return role.run(summary)
