@@ -26,6 +26,7 @@ from monitor.snapshots import Kind, SourceProgress
 from streams.build import register_info
 from streams.clients import consumer_settings, producer_settings
 from streams.http import Probe, serve
+from streams.liveness import Stall, end_offset, reach_of
 from streams.metrics import OVERFLOW_HELP
 from streams.publisher import Publisher
 from streams.summary import write_summary
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 BATCH_RECORDS = 20_000
 CATCH_UP_PANES = 4_096
 """Old events go through panes quickly: publish and let go early when so many more are held."""
-STALLED_AFTER_S = 60.0
-"""Without a turn of the loop for this long, the process says that it is not healthy."""
 
 
 class _Source:
@@ -69,6 +68,8 @@ class Aggregate:
         self._partitions: dict[str, int] = {}
         self._stopping = threading.Event()
         self._turn_s = time.monotonic()
+        self._stall = Stall(config.http.stalled_after / 1000)
+        self._assigned = False
         self._flushed_all = False
         self._panes_left = 0  # after the last flush: those that are truly open
         self.counts: dict[str, Counter[str]] = {topic: Counter() for topic in self._kinds}
@@ -152,6 +153,7 @@ class Aggregate:
                 if (each.topic, each.partition) == (tp.topic, tp.partition):
                     each.offset = start
         consumer.assign(partitions)
+        self._assigned = True
         self._flushed_all = False
         log.info("assigned %d partitions", len(partitions))
 
@@ -160,6 +162,7 @@ class Aggregate:
         self._on_lost(_, partitions)
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assigned = False
         for tp in partitions:
             source = self._sources.pop((tp.topic, tp.partition), None)
             if source is not None:
@@ -241,8 +244,11 @@ class Aggregate:
         return sum(source.state.open_panes for source in self._sources.values())
 
     def _turn(self) -> None:
-        """The loop turns, or waits for a broker that is away."""
+        """The loop turns, or waits for a broker that is away or refuses."""
         self._turn_s = time.monotonic()
+        if self._stall.due:
+            positions = {key: source.state.position for key, source in self._sources.items()}
+            self._stall.look(reach_of(self._consumer, positions))
 
     def _progress(self) -> list[SourceProgress]:
         idle = self._idle()
@@ -269,20 +275,12 @@ class Aggregate:
         idle = set()
         for key, source in self._sources.items():
             if source.at_end and source.heard_s <= silent_since_s:
-                end = self._end(*key)
+                end = end_offset(self._consumer, *key)
                 if end is None:
                     return set()  # the broker is away: nobody knows
                 if end <= source.state.position:
                     idle.add(key)
         return idle
-
-    def _end(self, topic: str, partition: int) -> int | None:
-        """Where the partition ends, from the broker; None if it does not answer."""
-        try:
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=1.0)
-        except KafkaException:
-            return None
-        return end
 
     def _lag(self, topic: str, partition: int, source: _Source) -> int:
         if source.at_end:
@@ -321,13 +319,14 @@ class Aggregate:
 
     @property
     def healthy(self) -> bool:
-        """Whether the loop turns."""
-        return time.monotonic() - self._turn_s < STALLED_AFTER_S
+        """Whether the loop turns, and every partition with records makes progress."""
+        turns = time.monotonic() - self._turn_s < self._config.http.stalled_after / 1000
+        return turns and not self._stall.stalled
 
     @property
     def ready(self) -> bool:
-        """Whether it reads partitions."""
-        return bool(self._sources)
+        """Whether the group has given it its partitions; none, if there are more processes than those."""
+        return self._assigned
 
     def status(self) -> dict[str, Any]:
         """Progress for ``run``: the summary so far, positions, and whether all is read and published."""

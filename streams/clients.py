@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from confluent_kafka import Consumer
 from faust.types.auth import SASLMechanism
 
 from monitor.config import Kafka
@@ -74,6 +75,16 @@ def consumer_settings(kafka: Kafka, group: str, instance: str) -> dict[str, Any]
         "queued.max.messages.kbytes": 128 * 1024,
         "fetch.wait.max.ms": 100,
     }
+
+
+def group_reader(kafka: Kafka, group: str) -> Consumer:
+    """A client that asks for a group's committed offsets and for partitions' ends; it never joins."""
+    settings = common_settings(kafka) | {
+        "group.id": f"{kafka.group_prefix}-{group}",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+    }
+    return Consumer(settings)
 
 
 def faust_credentials(kafka: Kafka) -> Any:

@@ -116,7 +116,7 @@ def recovered(app: faust.App) -> bool:
 class Beat:
     """When the event loop last turned; health is its age."""
 
-    def __init__(self, app: faust.App, stalled_after_s: float = 60.0) -> None:
+    def __init__(self, app: faust.App, stalled_after_s: float) -> None:
         """Ticks once a second."""
         self._last_s = time.monotonic()
         self._stalled_after_s = stalled_after_s

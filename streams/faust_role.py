@@ -13,6 +13,7 @@ from prometheus_client import Counter as MetricCounter
 
 from monitor.config import Config
 from streams.build import register_info
+from streams.clients import group_reader
 from streams.durable import durable_table
 from streams.faust_app import (
     Beat,
@@ -25,6 +26,7 @@ from streams.faust_app import (
     stop_before_writing,
 )
 from streams.lease import Lease
+from streams.liveness import Stall, committed_reach
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +54,14 @@ class FaustRole(ABC):
             registry=self.registry,
         )
         register_info(self.registry, config)
-        beat = Beat(self.app)
+        stalled_after_s = config.http.stalled_after / 1000
+        self._beat = Beat(self.app, stalled_after_s)
+        self._stall = Stall(stalled_after_s)
+        self._group = group_reader(config.kafka, role)
+        self.app.timer(min(stalled_after_s / 6, 5.0))(self._look)
         self.app.agent(self._input, name=table, concurrency=1)(self._follow)
         self.app.on_partitions_revoked.connect(cast(Any, self._on_revoked))
-        add_pages(self.app, self.registry, lambda: beat.alive, lambda: recovered(self.app), self.status)
+        add_pages(self.app, self.registry, lambda: self.healthy, lambda: recovered(self.app), self.status)
 
     @abstractmethod
     async def handle(self, event: EventT[bytes]) -> None:
@@ -87,6 +93,19 @@ class FaustRole(ABC):
             except Exception as error:  # noqa: BLE001 - it ends the process, before the event is acknowledged
                 stop_before_acknowledging(error)
             self._next_offset[event.message.partition] = event.message.offset + 1
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the event loop turns, and every partition with records makes progress."""
+        return self._beat.alive and not self._stall.stalled
+
+    async def _look(self) -> None:
+        """Ask the broker how far the group has come; what is being recovered does not count yet."""
+        if not recovered(self.app):
+            self._stall.look({})
+            return
+        mine = [(tp.topic, tp.partition) for tp in self.app.consumer.assignment() if tp.topic == self._topic]
+        self._stall.look(await asyncio.to_thread(committed_reach, self._group, mine))
 
     async def _on_revoked(self, _: Any, /, *revoked: Any, **__: Any) -> None:
         for tp in set().union(*revoked):

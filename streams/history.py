@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from alerts.events import decode_event
 from monitor.config import Kafka
 from monitor.verdicts import UnknownVersionError
-from streams.clients import common_settings
+from streams.clients import group_reader
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +24,7 @@ def written_transitions(kafka: Kafka) -> set[str]:
     Raises:
         KafkaException: the broker does not answer, or there is no such topic.
     """
-    settings = common_settings(kafka) | {
-        "group.id": f"{kafka.group_prefix}-history",  # never joined: partitions are assigned by hand
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-    }
-    consumer = Consumer(settings)
+    consumer = group_reader(kafka, "notify")
     try:
         return _read(consumer, kafka.topics.alerts)
     finally:
@@ -51,7 +46,7 @@ def _read(consumer: Consumer, topic: str) -> set[str]:
     while waiting:
         if time.monotonic() > deadline_s:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"reading back {topic}"))
-        for message in consumer.consume(1_000, timeout=1.0):
+        for message in consumer.consume(1_000, timeout=0.1):
             error = message.error()
             if error is None:
                 written |= _transition(message.value() or b"")

@@ -289,6 +289,8 @@ class Http(_Section, frozen=True):
     aggregate_port: Port = 9101
     monitor_port: Port = 9102
     notify_port: Port = 9103
+    stalled_after: Duration = _lasting("60s")
+    """Without progress for this long while records wait, a role is not healthy."""
 
 
 class Config(_Section, frozen=True):

@@ -63,7 +63,8 @@ class Pipeline:
             "session_timeout": "3s",
             "topics": {name: f"{name}-{unique}" for name in names},
         } | changes.get("kafka", {})
-        data["http"] = {f"{role}_port": free_port() for role in ("aggregate", "monitor", "notify")}
+        ports = {f"{role}_port": free_port() for role in ("aggregate", "monitor", "notify")}
+        data["http"] = ports | changes.get("http", {})
         self.file.write_text(yaml.safe_dump(data), encoding="utf-8")
         self.config: Config = parse_config(self.file.read_text(encoding="utf-8"), str(self.file))
         create_topics(self.config)
@@ -74,13 +75,19 @@ class Pipeline:
         """Topic names."""
         return self.config.kafka.topics
 
-    def command(self, role: str, *options: str) -> list[str]:
+    def command(self, role: str, *options: str, file: Path | None = None) -> list[str]:
         """Command line of a role or command with this configuration."""
-        return [sys.executable, "-m", "streams", role, "--config", str(self.file), *options]
+        return [sys.executable, "-m", "streams", role, "--config", str(file or self.file), *options]
 
-    def start(self, role: str, instance: str = "one") -> Child:
-        """Start one role."""
-        return self._spawn(self.command(role, "--instance", f"{role}-{instance}"), name=role)
+    def start(self, role: str, instance: str = "one", port: int | None = None) -> Child:
+        """Start one role; a second process of it needs a port of its own."""
+        file = self.file
+        if port is not None:
+            data = yaml.safe_load(self.file.read_text(encoding="utf-8"))
+            data["http"][f"{role}_port"] = port
+            file = self._directory / f"{role}-{instance}.yaml"
+            file.write_text(yaml.safe_dump(data), encoding="utf-8")
+        return self._spawn(self.command(role, "--instance", f"{role}-{instance}", file=file), name=role)
 
     def run_to_the_end(self) -> dict[str, Any]:
         """`fairstream run --until-end`, and the summary it writes."""

@@ -1,0 +1,166 @@
+"""`/-/healthy` and `/-/ready` tell the truth: each answer is caused, and seen."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from streams.topics import changelog_topic
+from tests.conftest import Spawn
+from tests.support.events import impression
+from tests.support.kafka import ApacheKafka
+from tests.support.pipeline import WAIT_S, Pipeline
+from tests.support.ports import free_port
+from tests.support.processes import Child
+from tests.support.wait import wait_for
+
+STALLED_AFTER_S = 3.0
+ROLES = ("aggregate", "monitor", "notify")
+RULE = {
+    "name": "tone",
+    "metric": "impression_share",
+    "dimension": "item.skin_tone",
+    "window": "1m",
+    "compare": "reference",
+    "reference": {"targets": {"1": 0.5, "4": 0.5}},
+    "min_support": 1,
+}
+"""All impressions are of tone 4, so that notify has an alert to follow."""
+
+
+def answer(port: int, page: str) -> int:
+    """Return the status of a page, 0 while nobody answers."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/-/{page}", timeout=5.0).status_code
+    except httpx.TransportError:
+        return 0
+
+
+class Traffic:
+    """Impressions in event time, one pane further with each step, so that every role has something to do."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._producer: Producer = pipeline.producer
+        self._ts = time.time_ns() // 1_000_000 - 3_600_000
+
+    def step(self) -> None:
+        """Append an impression to each partition."""
+        self._ts += 10_000
+        for partition in range(2):
+            topic = self._pipeline.topics.impressions
+            self._producer.produce(topic, impression(self._ts), b"u", partition=partition)
+        self._producer.poll(0)
+
+
+def set_needed_replicas(kafka: ApacheKafka, topics: list[str], count: int) -> None:
+    """With more than there are, the broker refuses writes to the topics, and goes on answering."""
+    entry = ConfigEntry("min.insync.replicas", str(count), incremental_operation=AlterConfigOpType.SET)
+    resources = [ConfigResource(ResourceType.TOPIC, t, incremental_configs=[entry]) for t in topics]
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for future in admin.incremental_alter_configs(resources).values():
+        future.result(WAIT_S)
+
+
+@pytest.fixture
+def pipeline(private_kafka: ApacheKafka, unique: str, tmp_path: Path, spawn: Spawn) -> Pipeline:
+    """Return a pipeline on a broker of its own, whose roles complain after a few seconds."""
+    http = {"stalled_after": f"{STALLED_AFTER_S:g}s"}
+    return Pipeline(private_kafka.bootstrap, unique, tmp_path, spawn, rules=[RULE], http=http)
+
+
+def port_of(pipeline: Pipeline, role: str) -> int:
+    """Return the port of a role."""
+    port: int = getattr(pipeline.config.http, f"{role}_port")
+    return port
+
+
+def wait_answer(port: int, page: str, status: int, traffic: Traffic, watch: list[Child]) -> None:
+    """Wait for an answer while traffic goes on."""
+
+    def answers() -> bool:
+        traffic.step()
+        return answer(port, page) == status
+
+    wait_for(answers, WAIT_S, f"{page} to be {status}", watch=watch, interval_s=0.2)
+
+
+def test_healthy_is_false_when_the_broker_refuses_and_true_when_it_is_away(
+    pipeline: Pipeline, private_kafka: ApacheKafka
+) -> None:
+    """A partition with records that makes no progress is a stall of that role; an outage is nobody's."""
+    traffic = Traffic(pipeline)
+    children = [pipeline.start(role) for role in ROLES]
+    writes = {
+        "notify": [changelog_topic(pipeline.config, "notify", "alerts"), pipeline.topics.alerts],
+        "monitor": [changelog_topic(pipeline.config, "monitor", "state"), pipeline.topics.verdicts],
+        "aggregate": [pipeline.topics.panes],
+    }
+    for role in ROLES:
+        wait_answer(port_of(pipeline, role), "ready", 200, traffic, children)
+    for role, topics in writes.items():
+        port = port_of(pipeline, role)
+        wait_answer(port, "healthy", 200, traffic, children)
+        set_needed_replicas(private_kafka, topics, 2)
+        wait_answer(port, "healthy", 503, traffic, children)
+        set_needed_replicas(private_kafka, topics, 1)
+        wait_answer(port, "healthy", 200, traffic, children)
+
+    private_kafka.stop(hard=True)
+    away_until_s = time.monotonic() + 3 * STALLED_AFTER_S
+    while time.monotonic() < away_until_s:
+        assert {role: answer(port_of(pipeline, role), "healthy") for role in ROLES} == dict.fromkeys(
+            ROLES, 200
+        )
+    private_kafka.start()
+    before = pipeline.status("notify")
+    assert before is not None
+
+    def goes_on() -> bool:
+        traffic.step()
+        now = pipeline.status("notify")
+        return now is not None and now["verdicts_handled"] > before["verdicts_handled"]
+
+    wait_for(goes_on, WAIT_S, "verdicts after the outage", watch=children, interval_s=0.2)
+
+
+def test_ready_is_false_until_the_state_is_recovered(pipeline: Pipeline, private_kafka: ApacheKafka) -> None:
+    """A role whose broker does not answer is up and healthy, and not ready; then it is."""
+    private_kafka.child.send(signal.SIGSTOP)
+    children = [pipeline.start(role) for role in ROLES]
+    for role in ("monitor", "notify"):
+        port = port_of(pipeline, role)
+        wait_for(lambda port=port: answer(port, "ready") == 503, WAIT_S, "an answer", watch=children)  # type: ignore[misc]
+    assert answer(port_of(pipeline, "aggregate"), "ready") in {0, 503}
+    private_kafka.child.send(signal.SIGCONT)
+    for role in ROLES:
+        wait_answer(port_of(pipeline, role), "ready", 200, Traffic(pipeline), children)
+
+
+@pytest.mark.parametrize("role", ["monitor", "aggregate"])
+def test_ready_is_false_while_a_rebalance_runs(pipeline: Pipeline, role: str) -> None:
+    """A third process joins while the second is paused: the first waits for it, and says so."""
+    traffic = Traffic(pipeline)
+    first = pipeline.start(role)
+    port = port_of(pipeline, role)
+    wait_answer(port, "ready", 200, traffic, [first])
+    second_port = free_port()
+    second = pipeline.start(role, "two", second_port)
+    wait_answer(second_port, "ready", 200, traffic, [first, second])
+    second.send(signal.SIGSTOP)
+    third = pipeline.start(role, "three", free_port())
+    wait_answer(port, "ready", 503, traffic, [first, third])
+    wait_answer(port, "ready", 200, traffic, [first, third])
+    second.send(signal.SIGCONT)
