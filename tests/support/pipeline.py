@@ -43,6 +43,8 @@ class Received(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: dict[str, str]
+    record_ms: int
+    """The record's own time."""
 
 
 class Pipeline:
@@ -182,4 +184,5 @@ def _received(message: Message) -> Received:
         message.key(),
         message.value(),
         headers,
+        message.timestamp()[1],
     )
