@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,11 +52,18 @@ class DurableTable(faust.Table[bytes, bytes]):
             await asyncio.gather(*pending)
 
 
+class DisklessApp(faust.App):
+    """An app without files: its tables are in memory, so a full or read-only disk is none of its concern."""
+
+    def _create_directories(self) -> None:
+        """Faust makes directories at the start, also for memory stores that put nothing there."""
+
+
 def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
     """A Faust app for a role: raw bytes, memory tables, static membership, no state on disk."""
     kafka = config.kafka
     session_s = kafka.session_timeout / 1000
-    return faust.App(
+    return DisklessApp(
         f"{kafka.group_prefix}-{role}",
         broker=[f"kafka://{address.strip()}" for address in kafka.bootstrap.split(",")],
         broker_credentials=faust_credentials(kafka),
@@ -84,7 +90,7 @@ def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
         web_bind=config.http.bind,
         web_port=port or 6066,
         web_tables_enabled=False,
-        datadir=Path(tempfile.gettempdir()) / f"fairstream-{os.getuid()}",  # made by Faust; stays empty
+        datadir=Path(os.devnull),  # never made, never written
     )
 
 

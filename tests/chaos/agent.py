@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 from typing import NamedTuple
 
 from tests.chaos.fleet import Fleet, Seat
@@ -38,10 +37,9 @@ class Agent:
         fleet: Fleet,
         broker: ApacheKafka,
         gauge: Gauge,
-        directory: Path,
         tell: Callable[[str], None],
     ) -> None:
-        """`directory` is one in which no file can be made; `tell` takes a line for each blow."""
+        """`tell` takes a line for each blow."""
         self.blows: Counter[str] = Counter()
         """By kind and role."""
         self.fenced: Counter[str] = Counter()
@@ -51,7 +49,6 @@ class Agent:
         self._fleet = fleet
         self._broker = broker
         self._gauge = gauge
-        self._full = directory
         self._tell = tell
         self._session_s = gauge.config.kafka.session_timeout / 1000
         self._later: list[Later] = []
@@ -108,7 +105,7 @@ class Agent:
                 seat.restart_s = time.monotonic() + RESTART_S
             case Kind.FULL_DISK:
                 self._kill(seat, child)
-                seat.start(self._full)
+                seat.start(full_disk=True)
             case Kind.TERM:
                 child.stop()
                 seat.start()

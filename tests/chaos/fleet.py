@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,8 +17,8 @@ from tests.support.processes import Child
 
 CREW = (("aggregate", 2), ("monitor", 2), ("notify", 1))
 TOPICS_READ = {"aggregate": ("impressions", "engagements"), "monitor": ("panes",), "notify": ("verdicts",)}
-EX_SOFTWARE = 70
 STOP_TIMEOUT_S = 30.0
+_FULL_DISK = ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh"]
 
 
 class Seat:
@@ -50,12 +48,11 @@ class Seat:
         """Whether somebody sits in it and is awake."""
         return self.child is not None and self.child.exit_code is None and not self.paused
 
-    def start(self, directory: Path | None = None) -> None:
-        """Start it; `directory` is where it may keep files (TMPDIR), if it is to be another one."""
+    def start(self, *, full_disk: bool = False) -> None:
+        """Start it; on a full disk it can write no byte into any file, its log included."""
         command = [*self._pipeline.command(self.role), "--instance", self.name]
         command[command.index("--config") + 1] = str(self._file)
-        env = {"TMPDIR": str(directory)} if directory is not None else {}
-        self.child = self._spawn(command, name=self.name, env=env)
+        self.child = self._spawn([*(_FULL_DISK if full_disk else []), *command], name=self.name)
         self.restart_s = None
         self.paused = False
 
@@ -153,10 +150,3 @@ class Fleet:
     def describe(self) -> str:
         """How every process fares, with the ends of their logs."""
         return "\n".join(seat.child.describe() for seat in self.seats.values() if seat.child is not None)
-
-
-def without_files(directory: Path) -> Path:
-    """Make a temporary directory in which Faust cannot have its own: a file stands in its place."""
-    directory.mkdir()
-    (directory / f"fairstream-{os.getuid()}").touch()
-    return directory

@@ -25,7 +25,7 @@ class Kind(StrEnum):
     ADD = "add"
     """A third process of the role for a while."""
     FULL_DISK = "full_disk"
-    """kill -9, and a restart where no file can be made."""
+    """kill -9, and a restart where no byte can be written into any file."""
     BROKER_RESTART = "broker_restart"
     """The broker ends in order and comes back."""
     BROKER_KILL = "broker_kill"
@@ -54,7 +54,7 @@ class Blow(NamedTuple):
     """Since the blow before."""
     kind: Kind
     seat: str
-    """Of the process; without meaning for a broker's blow."""
+    """Of the process; its role for `add`, without meaning for the broker."""
     lasting: float
     """How long it stays so, in session timeouts."""
 
@@ -67,13 +67,6 @@ def make_plan(seed: int, kills: int) -> list[Blow]:
         kinds += [kind] * max(1, round(kills * rate))
     draw.shuffle(kinds)
     return [
-        Blow(draw.expovariate(1 / _GAP_S), kind, _seat(draw, kind), draw.uniform(_SHORTEST_S, _LONGEST_S))
+        Blow(draw.expovariate(1 / _GAP_S), kind, draw.choice(SEATS), draw.uniform(_SHORTEST_S, _LONGEST_S))
         for kind in kinds
     ]
-
-
-def _seat(draw: random.Random, kind: Kind) -> str:
-    seats = [seat for seat in SEATS if kind is not Kind.ADD or not seat.startswith("notify")]
-    if kind is Kind.FULL_DISK:
-        seats = [seat for seat in seats if not seat.startswith("aggregate")]
-    return draw.choice(seats)

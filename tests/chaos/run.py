@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.agent import Agent
-from tests.chaos.fleet import Fleet, without_files
+from tests.chaos.fleet import Fleet
 from tests.chaos.gauge import ROLES, Gauge
 from tests.chaos.oracle import Oracle
 from tests.chaos.plan import Kind, make_plan
@@ -94,7 +94,7 @@ class Chaos:
         self._pipeline = Pipeline(broker.bootstrap, f"chaos-{seed}", directory, spawn, **SECTIONS)
         self._fleet = Fleet(self._pipeline, spawn)
         self._gauge = Gauge(self._pipeline.config)
-        self._agent = Agent(self._fleet, broker, self._gauge, without_files(directory / "tmp"), tell)
+        self._agent = Agent(self._fleet, broker, self._gauge, tell)
 
     def run(self) -> Report:
         """Start, strike, settle, compare.

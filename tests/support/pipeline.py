@@ -69,7 +69,7 @@ class Pipeline:
         self.file.write_text(yaml.safe_dump(data), encoding="utf-8")
         self.config: Config = parse_config(self.file.read_text(encoding="utf-8"), str(self.file))
         create_topics(self.config)
-        self.producer = Producer(producer_settings(self.config.kafka))
+        self.producer = Producer(producer_settings(self.config.kafka) | {"log_level": 0})
 
     @property
     def topics(self) -> Any:
