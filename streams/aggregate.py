@@ -245,8 +245,7 @@ class Aggregate:
         self._turn_s = time.monotonic()
 
     def _progress(self) -> list[SourceProgress]:
-        now_s = time.monotonic()
-        idle_s = self._config.time.idle_timeout / 1000
+        idle = self._idle()
         return [
             SourceProgress(
                 source.state.kind,
@@ -256,10 +255,34 @@ class Aggregate:
                 source.state.watermark_ms,
                 source.state.position,
                 self._lag(topic, partition, source),
-                source.at_end and now_s - source.heard_s >= idle_s,
+                (topic, partition) in idle,
             )
             for (topic, partition), source in sorted(self._sources.items())
         ]
+
+    def _idle(self) -> set[tuple[str, int]]:
+        """Partitions that have been silent for the timeout, and have nothing more: the broker is asked.
+
+        A process that was paused, or whose broker was away, has heard nothing either, though more is there.
+        """
+        silent_since_s = time.monotonic() - self._config.time.idle_timeout / 1000
+        idle = set()
+        for key, source in self._sources.items():
+            if source.at_end and source.heard_s <= silent_since_s:
+                end = self._end(*key)
+                if end is None:
+                    return set()  # the broker is away: nobody knows
+                if end <= source.state.position:
+                    idle.add(key)
+        return idle
+
+    def _end(self, topic: str, partition: int) -> int | None:
+        """Where the partition ends, from the broker; None if it does not answer."""
+        try:
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=1.0)
+        except KafkaException:
+            return None
+        return end
 
     def _lag(self, topic: str, partition: int, source: _Source) -> int:
         if source.at_end:

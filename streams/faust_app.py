@@ -1,6 +1,5 @@
-"""What the two Faust roles share: the app, a table whose writes are waited for, pages, the worker."""
+"""What the two Faust roles share: the app, pages, health, the worker."""
 
-import asyncio
 import json
 import logging
 import os
@@ -12,7 +11,7 @@ from typing import Any, cast
 import faust
 import mode
 from faust.tables.manager import TableManager
-from faust.types import ChannelT, EventT, FutureMessage
+from faust.types import ChannelT, EventT
 from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -25,31 +24,6 @@ log = logging.getLogger(__name__)
 
 EX_SOFTWARE = 70
 """Exit code after an error that must not be acknowledged away."""
-
-
-class DurableTable(faust.Table[bytes, bytes]):
-    """A plain table whose changelog records can be waited for.
-
-    Faust enqueues a changelog record and goes on; if sending fails it logs a warning. Here an
-    event is acknowledged only after :meth:`settled`.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As :class:`faust.Table`."""
-        super().__init__(*args, **kwargs)
-        self._pending: list[FutureMessage] = []
-
-    def send_changelog(self, *args: Any, **kwargs: Any) -> FutureMessage:
-        """Send, and remember to wait."""
-        future = super().send_changelog(*args, **kwargs)
-        self._pending.append(future)
-        return future
-
-    async def settled(self) -> None:
-        """Wait until the broker has all changes; raises what the sending raised."""
-        pending, self._pending = self._pending, []
-        if pending:
-            await asyncio.gather(*pending)
 
 
 class DisklessApp(faust.App):
@@ -73,6 +47,7 @@ def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
         broker_max_poll_interval=300.0,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=instance,
+        canonical_url=f"http://{instance}",  # Faust trips over a static member that comes back elsewhere
         consumer_max_fetch_size=MAX_RECORD_BYTES,
         producer_acks=-1,
         producer_max_request_size=MAX_RECORD_BYTES,
@@ -92,14 +67,6 @@ def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
         web_tables_enabled=False,
         datadir=Path(os.devnull),  # never made, never written
     )
-
-
-def durable_table(app: faust.App, name: str, partitions: int) -> DurableTable:
-    """A table of bytes, with as many partitions as the topic that feeds it."""
-    table = DurableTable(
-        app, name=name, key_type=bytes, value_type=bytes, partitions=partitions, help="", default=None
-    )
-    return app.tables.add(table)  # type: ignore[return-value]
 
 
 def add_pages(
@@ -174,6 +141,16 @@ class Beat:
 def stop_before_acknowledging(error: BaseException) -> None:
     """End the process at once: Faust acknowledges an event whose handler raised, so it must not get there."""
     log.critical("stopping: an event could not be handled", exc_info=error)
+    _stop_now()
+
+
+def stop_before_writing(pause_s: float) -> None:
+    """End a process that was paused, at once: another one may write for its partitions now."""
+    log.critical("stopping: did not run for %.1f s, so its partitions may have another owner", pause_s)
+    _stop_now()
+
+
+def _stop_now() -> None:
     logging.shutdown()
     os._exit(EX_SOFTWARE)
 

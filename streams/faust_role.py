@@ -4,6 +4,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
+from pathlib import Path
 from typing import Any, cast
 
 from faust.types import TP, EventT, StreamT
@@ -12,15 +13,18 @@ from prometheus_client import Counter as MetricCounter
 
 from monitor.config import Config
 from streams.build import register_info
+from streams.durable import durable_table
 from streams.faust_app import (
     Beat,
     add_pages,
     build_app,
     bury,
-    durable_table,
     recovered,
+    run_app,
     stop_before_acknowledging,
+    stop_before_writing,
 )
+from streams.lease import Lease
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +43,8 @@ class FaustRole(ABC):
         self._next_offset: dict[int, int] = {}
         self._input = self.app.topic(topic, key_type=bytes, value_type=bytes)
         self._dead_letter = self.app.topic(config.kafka.topics.dead_letter, key_type=bytes, value_type=bytes)
-        self._table = durable_table(self.app, table, config.kafka.internal_partitions)
+        self.lease = Lease(config.kafka.session_timeout / 1000, stop_before_writing)
+        self._table = durable_table(self.app, table, config.kafka.internal_partitions, self.lease)
         self._events = MetricCounter(
             "fairstream_events",
             "Events by what became of them.",
@@ -64,6 +69,15 @@ class FaustRole(ABC):
     def status(self) -> dict[str, Any]:
         """Progress for ``run``."""
 
+    @abstractmethod
+    def summary(self) -> dict[str, Any]:
+        """Totals since the start."""
+
+    def run(self, summary: Path | None) -> int:
+        """Run until SIGTERM or SIGINT, write the summary; the exit code."""
+        self.lease.start()
+        return run_app(self.app, summary, self.summary)
+
     async def _follow(self, stream: StreamT[bytes]) -> None:
         async for event in stream.events():
             try:
@@ -78,6 +92,7 @@ class FaustRole(ABC):
         for tp in set().union(*revoked):
             if tp.topic == self._topic:
                 self._next_offset.pop(tp.partition, None)
+                self._table.terms.release(tp.partition)
                 self.release(tp.partition)
 
     def count(self, outcome: str, count: int = 1) -> None:

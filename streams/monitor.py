@@ -20,7 +20,7 @@ from monitor.snapshots import HeartbeatRecord, PanesRecord, decode_record
 from monitor.surface import Applied
 from monitor.verdicts import Outcome, UnknownVersionError, Verdict, encode_verdict
 from monitor.watch import SurfaceWatch
-from streams.faust_app import DurableTable, run_app
+from streams.durable import DurableTable
 from streams.faust_role import FaustRole
 from streams.metrics import FairnessCollector
 
@@ -147,6 +147,7 @@ class MonitorRole(FaustRole):
 
     async def _publish(self, verdicts: list[Verdict]) -> None:
         """Send verdicts and wait for the broker; only then may their pane be remembered as judged."""
+        self.lease.check()
         sent = [await self._verdicts.send(key=v.surface.encode(), value=encode_verdict(v)) for v in verdicts]
         await asyncio.gather(*sent)
         self.outcomes.update(v.verdict for v in verdicts)
@@ -180,5 +181,4 @@ class MonitorRole(FaustRole):
 
 def run_monitor(config: Config, *, instance: str, summary: Path | None = None) -> int:
     """Run the role until SIGTERM or SIGINT; the exit code."""
-    role = MonitorRole(config, instance)
-    return run_app(role.app, summary, role.summary)
+    return MonitorRole(config, instance).run(summary)

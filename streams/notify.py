@@ -2,8 +2,8 @@
 
 The order of its writes is what a crash leaves behind: first the event into the history, then the state
 into the table, then the sinks, then the acknowledgement of the verdict. After a crash before the state was
-written, the same verdict gives the same event (with the same id and time) once more; after one
-before the sinks were told, the state says what is left to tell.
+written, the same verdict gives the same event (with the same id and time), which is found at the end of the
+history and not written again; after one before the sinks were told, the state says what is left to tell.
 """
 
 import asyncio
@@ -32,8 +32,9 @@ from monitor.verdicts import UnknownVersionError, Verdict, decode_verdict
 from streams.alert_log import AlertLog
 from streams.alert_metrics import AlertCollector
 from streams.clients import SecretFileError
-from streams.faust_app import recovered, run_app, stop_before_acknowledging
+from streams.faust_app import recovered, stop_before_acknowledging
 from streams.faust_role import FaustRole
+from streams.history import written_transitions
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class Desk(NamedTuple):
 
     partition: int
     states: dict[Series, AlertState]
+    written: set[str]
+    """Transitions at the end of the history when the partition was taken up."""
 
 
 class NotifyRole(FaustRole):
@@ -127,7 +130,9 @@ class NotifyRole(FaustRole):
 
     async def _emit(self, desk: Desk, state: AlertState, event: AlertEvent) -> None:
         """History, state, sinks: in this order."""
-        await (await self._history.send(key=event.surface.encode(), value=encode_event(event)))
+        self.lease.check()
+        if event.transition not in desk.written:
+            await (await self._history.send(key=event.surface.encode(), value=encode_event(event)))
         self._keep(desk, state)
         await self._table.settled()
         if self.desks.get(desk.partition) is not desk:
@@ -171,7 +176,8 @@ class NotifyRole(FaustRole):
                 return desk
             prefix = _table_key(partition)
             held = [decode_state(v) for k, v in list(self._table.items()) if k.startswith(prefix) and v]
-            desk = self.desks[partition] = Desk(partition, {state.series: state for state in held})
+            written = await asyncio.to_thread(written_transitions, self.config.kafka)
+            desk = self.desks[partition] = Desk(partition, {state.series: state for state in held}, written)
             for state in held:
                 if state.news is not None:
                     self.alerts.note(state.news)
@@ -268,4 +274,4 @@ def run_notify(config: Config, *, instance: str, summary: Path | None = None) ->
         role = NotifyRole(config, instance)
     except SecretUnreadableError as problem:
         raise SecretFileError(str(problem)) from None
-    return run_app(role.app, summary, role.summary)
+    return role.run(summary)

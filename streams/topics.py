@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from monitor.config import Config
 from streams.clients import MAX_RECORD_BYTES, common_settings
 
+_MINUTE_MS = 60_000
 _DAY_MS = 86_400_000
 
 
@@ -35,7 +36,14 @@ def topic_specs(config: Config) -> list[TopicSpec]:
     source = {"message.timestamp.type": "LogAppendTime"}
     kept_a_week = {"retention.ms": str(7 * _DAY_MS)}
     kept_a_year = {"retention.ms": str(365 * _DAY_MS)}
-    compacted = {"cleanup.policy": "compact"}
+    compacted = {
+        "cleanup.policy": "compact",
+        # what recovery has to read: little more than what is held
+        "segment.bytes": str(64 * 1024 * 1024),
+        "min.cleanable.dirty.ratio": "0.1",
+        # long enough for an owner to write again what a stale one may have overwritten (streams/terms.py)
+        "min.compaction.lag.ms": str(20 * _MINUTE_MS),
+    }
     inner = kafka.internal_partitions
     return [
         TopicSpec(topics.impressions, kafka.partitions, source),

@@ -10,15 +10,13 @@ from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple
 
-from tests.chaos.fleet import Fleet, Seat
+from tests.chaos.fleet import RESTART_S, Fleet, Seat
 from tests.chaos.gauge import BROKER, Gauge
 from tests.chaos.plan import Blow, Kind
 from tests.support.kafka import ApacheKafka
 from tests.support.processes import Child
 
 TURN_S = 0.1
-RESTART_S = 0.5
-"""How long a supervisor takes to notice a death."""
 FENCED_TIMEOUT_S = 30.0
 
 

@@ -17,6 +17,8 @@ from tests.support.processes import Child
 
 CREW = (("aggregate", 2), ("monitor", 2), ("notify", 1))
 TOPICS_READ = {"aggregate": ("impressions", "engagements"), "monitor": ("panes",), "notify": ("verdicts",)}
+RESTART_S = 0.5
+"""How long a supervisor takes to start again what has died."""
 STOP_TIMEOUT_S = 30.0
 _FULL_DISK = ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh"]
 
@@ -141,7 +143,7 @@ class Fleet:
                     seat.start()
             elif seat.child is not None and (code := seat.child.exit_code) is not None:
                 self.exits[f"{seat.role}:{code}"] += 1
-                seat.start()
+                seat.restart_s = now_s + RESTART_S
 
     def of(self, role: str) -> list[Seat]:
         """The seats of a role."""

@@ -10,7 +10,8 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from alerts.events import AlertEvent, decode_event
+from alerts.events import AlertEvent, decode_event, encode_event
+from alerts.lifecycle import advance
 from monitor.config import Config, parse_config
 from monitor.verdicts import Verdict, encode_verdict
 from streams.topics import create_topics
@@ -121,14 +122,18 @@ class Notify:
         """Its metrics page."""
         return httpx.get(f"http://127.0.0.1:{self.port}/metrics").text
 
+    def write(self, topic: str, *values: bytes) -> None:
+        """Append records of the surface to a topic."""
+        for value in values:
+            self._producer.produce(topic, value, b"home")
+        assert self._producer.flush(WAIT_S) == 0
+
     def judge(self, *verdicts: Verdict | bytes) -> None:
         """Publish verdicts, or bytes that are none, and wait until they are handled."""
         assert self.child is not None
         before = self.status["verdicts_handled"]
-        for verdict in verdicts:
-            value = verdict if isinstance(verdict, bytes) else encode_verdict(verdict)
-            self._producer.produce(self.config.kafka.topics.verdicts, value, b"home")
-        assert self._producer.flush(WAIT_S) == 0
+        values = [each if isinstance(each, bytes) else encode_verdict(each) for each in verdicts]
+        self.write(self.config.kafka.topics.verdicts, *values)
         wait_for(
             lambda: self.status["verdicts_handled"] >= before + len(verdicts),
             WAIT_S,
@@ -250,9 +255,22 @@ def test_a_killed_process_takes_up_its_alerts(
         wait_for(lambda: len(states_told(receiver)) == 2, WAIT_S, "its end", watch=[again])
         again.stop()
     assert states_told(receiver) == ["firing", "resolved"]
-    history = {event.transition: event for event in notify.history()}
-    assert [event.state for event in history.values()] == ["pending", "firing", "resolved"]
-    assert len({event.id for event in history.values()}) == 1
+    history = notify.history()
+    assert [event.state for event in history] == ["pending", "firing", "resolved"]
+    assert len({event.id for event in history}) == 1
+
+
+def test_what_a_crashed_process_wrote_into_the_history_is_not_written_again(notify: Notify) -> None:
+    """It died after the event and before its state: the same verdict comes again, the event does not."""
+    config = notify.configure([])
+    first = breaches(10)[0]
+    _, event = advance(None, first, config.rules[0])
+    assert event is not None
+    notify.write(config.kafka.topics.alerts, encode_event(event))
+    child = notify.start()
+    notify.judge(*breaches(10, 20, 30))
+    child.stop()
+    assert [event.state for event in notify.history()] == ["pending", "firing"]
 
 
 def test_what_a_sink_could_not_take_is_told_after_a_restart(notify: Notify) -> None:

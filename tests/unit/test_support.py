@@ -68,8 +68,8 @@ def test_a_child_that_does_not_end_is_a_failure(tmp_path: Path) -> None:
     with Child(["tail", "-f", "/dev/null"], tmp_path / "log") as child:
         with pytest.raises(AssertionError, match=r"did not end within 0\.1 s"):
             child.wait(0.1)
-        child.send(signal.SIGINT)
-        assert child.wait(20) == -signal.SIGINT
+        child.send(signal.SIGTERM)
+        assert child.wait(20) == -signal.SIGTERM
 
 
 def test_the_test_run_has_a_suffix_for_each_test(unique: str) -> None:
