@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
@@ -56,7 +57,7 @@ def _run(seed: int, kills: int, directory: Path) -> int:
 
 
 def _tell(line: str) -> None:
-    print(f"chaos: {line}", file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
