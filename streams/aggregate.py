@@ -370,7 +370,7 @@ def _record_ms(message: Message) -> int:
 
 
 def _is_fatal(error: KafkaError) -> bool:
-    """Whether the client can do nothing any more: most often another process has taken over its instance name."""
+    """Whether the client can do nothing any more: most often another process has taken its instance name."""
     return error.fatal() or error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID}
 
 

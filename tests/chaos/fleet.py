@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
@@ -104,10 +105,11 @@ class Seat:
 class Fleet:
     """All seats, tended: a process that ended by itself is counted and started again."""
 
-    def __init__(self, pipeline: Pipeline, spawn: Spawn) -> None:
+    def __init__(self, pipeline: Pipeline, spawn: Spawn, crew: Iterable[tuple[str, int]] = CREW) -> None:
+        """`crew` says how many processes of which role."""
         self.seats = {
             seat.name: seat
-            for role, count in CREW
+            for role, count in crew
             for seat in (Seat(pipeline, spawn, role, number) for number in range(1, count + 1))
         }
         self.exits: Counter[str] = Counter()
