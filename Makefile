@@ -1,10 +1,14 @@
 # The commands of this repository; `make help` lists them.
-# Variables: PYTHON (the interpreter to build on), ARGS (for `fairstream demo`), PYTEST_ARGS, COV=no (no coverage).
+# Variables: PYTHON (the interpreter to build on), ARGS (for `fairstream demo`), PYTEST_ARGS, COV=no (no coverage),
+# SEED and KILLS (for chaos), SECONDS (how long bench-recovery looks at memory).
 
 PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
 COV ?= yes
+SEED ?= 1
+KILLS ?= 50
+SECONDS ?= 600
 
 BUILD := .build
 DEMO_VENV := .venv
@@ -23,7 +27,7 @@ HAS_MAVEN := $(and $(shell command -v java),$(shell command -v mvn))
 COVERAGE = $(if $(filter yes,$(COV)),--cov --cov-report=term)
 
 .DEFAULT_GOAL := help
-.PHONY: help generated demo test lint types layers check format kafka-jars pins clean python
+.PHONY: help generated demo test lint types layers check format chaos bench-recovery kafka-jars pins clean python
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -49,6 +53,12 @@ check: lint types layers test ## lint, types, layers and test
 
 format: $(DEV) ## rewrite the sources in the project's format
 	@$(DEV_BIN)/ruff check --fix --quiet; $(DEV_BIN)/ruff format --quiet
+
+chaos: $(DEV) kafka-jars ## kill, pause and replace running processes, then recount (SEED=1 KILLS=50)
+	@$(DEV_BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS)
+
+bench-recovery: $(DEV) kafka-jars ## time from kill -9 to caught up, and memory over a long run (SECONDS=600)
+	@$(DEV_BIN)/python -m tests.chaos.recovery --seconds $(SECONDS)
 
 kafka-jars: ## fetch Apache Kafka's jars through Maven, if java and mvn are installed
 ifneq ($(HAS_MAVEN),)

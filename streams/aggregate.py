@@ -25,6 +25,7 @@ from monitor.rejections import Reason
 from monitor.snapshots import Kind, SourceProgress
 from streams.build import register_info
 from streams.clients import consumer_settings, producer_settings
+from streams.faust_app import EX_SOFTWARE
 from streams.http import Probe, serve
 from streams.liveness import Stall, end_offset, reach_of
 from streams.metrics import OVERFLOW_HELP
@@ -194,7 +195,7 @@ class Aggregate:
             self._sources[key].at_end = True
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
+        if _is_fatal(error):
             raise KafkaException(error)
         log.warning("kafka: %s", error.name())
 
@@ -302,6 +303,8 @@ class Aggregate:
             return
         refused = self._commit_now(offsets)
         if refused is not None:
+            if _is_fatal(refused):
+                raise KafkaException(refused)
             # a rebalance is under way: the next owner reads a little more again
             log.warning("commit: %s", refused.name())
             for source in self._sources.values():
@@ -365,6 +368,11 @@ def _record_ms(message: Message) -> int:
     return timestamp_ms if kind else -1
 
 
+def _is_fatal(error: KafkaError) -> bool:
+    """Whether the client can do nothing any more: most often another process has taken its instance name."""
+    return error.fatal() or error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID}
+
+
 def _decode_resume(metadata: str | None) -> Resume | None:
     try:
         return msgspec.json.decode(metadata or "", type=Resume)
@@ -384,6 +392,9 @@ def run_aggregate(config: Config, *, instance: str, summary: Path | None = None)
         server = serve(config.http.bind, config.http.aggregate_port, role.registry, probe)
     try:
         role.run()
+    except KafkaException as error:
+        log.critical("stopping: %s", error.args[0])
+        return EX_SOFTWARE
     finally:
         write_summary(summary, role.summary())
         role.close()

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +26,18 @@ EX_SOFTWARE = 70
 """Exit code after an error that must not be acknowledged away."""
 
 
+class DisklessApp(faust.App):
+    """An app without files: its tables are in memory, so a full or read-only disk is none of its concern."""
+
+    def _create_directories(self) -> None:
+        """Faust makes directories at the start, also for memory stores that put nothing there."""
+
+
 def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
     """A Faust app for a role: raw bytes, memory tables, static membership, no state on disk."""
     kafka = config.kafka
     session_s = kafka.session_timeout / 1000
-    return faust.App(
+    return DisklessApp(
         f"{kafka.group_prefix}-{role}",
         broker=[f"kafka://{address.strip()}" for address in kafka.bootstrap.split(",")],
         broker_credentials=faust_credentials(kafka),
@@ -41,6 +47,7 @@ def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
         broker_max_poll_interval=300.0,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=instance,
+        canonical_url=f"http://{instance}",  # Faust trips over a static member that comes back elsewhere
         consumer_max_fetch_size=MAX_RECORD_BYTES,
         producer_acks=-1,
         producer_max_request_size=MAX_RECORD_BYTES,
@@ -58,7 +65,7 @@ def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
         web_bind=config.http.bind,
         web_port=port or 6066,
         web_tables_enabled=False,
-        datadir=Path(tempfile.gettempdir()) / f"fairstream-{os.getuid()}",  # made by Faust; stays empty
+        datadir=Path(os.devnull),  # never made, never written
     )
 
 

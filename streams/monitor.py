@@ -162,7 +162,11 @@ class MonitorRole(FaustRole):
     def status(self) -> dict[str, Any]:
         """Progress for ``run``: the summary so far, and how far each partition has dealt with the sources."""
         progress = {str(number): told for number, told in self._told.items()}
-        return self.summary() | {"progress": progress, "partitions": self.config.kafka.internal_partitions}
+        return self.summary() | {
+            "progress": progress,
+            "partitions": self.config.kafka.internal_partitions,
+            "positions": {str(partition): offset for partition, offset in self._next_offset.items()},
+        }
 
     def summary(self) -> dict[str, Any]:
         """Totals since the start."""

@@ -43,6 +43,8 @@ class Received(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: dict[str, str]
+    record_ms: int
+    """The record's own time."""
 
 
 class Pipeline:
@@ -68,7 +70,7 @@ class Pipeline:
         self.file.write_text(yaml.safe_dump(data), encoding="utf-8")
         self.config: Config = parse_config(self.file.read_text(encoding="utf-8"), str(self.file))
         create_topics(self.config)
-        self.producer = Producer(producer_settings(self.config.kafka))
+        self.producer = Producer(producer_settings(self.config.kafka) | {"log_level": 0})
 
     @property
     def topics(self) -> Any:
@@ -189,4 +191,5 @@ def _received(message: Message) -> Received:
         message.key(),
         message.value(),
         headers,
+        message.timestamp()[1],
     )
