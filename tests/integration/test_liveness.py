@@ -93,12 +93,13 @@ def test_healthy_is_false_when_writes_do_not_get_through_and_true_when_it_is_awa
     for role in reversed(ROLES):
         port, client = port_of(pipeline, role), f"{pipeline.config.kafka.group_prefix}-{role}"
         wait_answer(port, "healthy", 200, traffic, children)
-        private_kafka.throttle(client, 1)
+        private_kafka.throttle(client, 200)
         wait_answer(port, "healthy", 503, traffic, children)
         private_kafka.throttle(client, None)
-        wait_answer(port, "healthy", 200, traffic, children)
 
     private_kafka.stop(hard=True)
+    for role in ROLES:
+        wait_answer(port_of(pipeline, role), "healthy", 200, traffic, children)
     away_until_s = time.monotonic() + 3 * STALLED_AFTER_S
     while time.monotonic() < away_until_s:
         assert {role: answer(port_of(pipeline, role), "healthy") for role in ROLES} == dict.fromkeys(
