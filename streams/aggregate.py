@@ -69,6 +69,7 @@ class Aggregate:
         self._partitions: dict[str, int] = {}
         self._stopping = threading.Event()
         self._turn_s = time.monotonic()
+        self._away_s = float("-inf")  # when the broker was last found away
         self._stall = Stall(config.http.stalled_after / 1000)
         self._assigned = False
         self._flushed_all = False
@@ -236,7 +237,7 @@ class Aggregate:
                 self._publisher.snapshots(surface, source.state.kind, partition, snapshots)
         if self._sources:
             self._publisher.heartbeat(self._progress(), self._partitions[self._config.kafka.topics.panes])
-        self._publisher.wait(self._turn)
+        self._publisher.wait(self._wait)
         self._commit()
         self._flushed_all = True
         self._panes_left = self._open_panes()
@@ -244,8 +245,13 @@ class Aggregate:
     def _open_panes(self) -> int:
         return sum(source.state.open_panes for source in self._sources.values())
 
+    def _wait(self) -> None:
+        """The broker takes its time: it is away, or refuses."""
+        self._away_s = time.monotonic()
+        self._turn()
+
     def _turn(self) -> None:
-        """The loop turns, or waits for a broker that is away or refuses."""
+        """The process is at work, or waits for the broker."""
         self._turn_s = time.monotonic()
         if self._stall.due:
             positions = {key: source.state.position for key, source in self._sources.items()}
@@ -270,15 +276,19 @@ class Aggregate:
     def _idle(self) -> set[tuple[str, int]]:
         """Partitions that have been silent for the timeout, and have nothing more: the broker is asked.
 
-        A process that was paused, or whose broker was away, has heard nothing either, though more is there.
+        A process that was paused has heard nothing either, though more is there; and while the broker was
+        away, more waits in the producers.
         """
         silent_since_s = time.monotonic() - self._config.time.idle_timeout / 1000
-        idle = set()
+        idle: set[tuple[str, int]] = set()
+        if self._away_s > silent_since_s:
+            return idle
         for key, source in self._sources.items():
             if source.at_end and source.heard_s <= silent_since_s:
                 end = end_offset(self._consumer, *key)
                 if end is None:
-                    return set()  # the broker is away: nobody knows
+                    self._away_s = time.monotonic()
+                    return set()
                 if end <= source.state.position:
                     idle.add(key)
         return idle

@@ -47,6 +47,7 @@ def common_settings(kafka: Kafka) -> dict[str, Any]:
 def producer_settings(kafka: Kafka) -> dict[str, Any]:
     """A producer that keeps order and waits for all in-sync replicas."""
     return common_settings(kafka) | {
+        "client.id": f"{kafka.group_prefix}-aggregate",
         "acks": "all",
         "enable.idempotence": True,
         "compression.type": "gzip",

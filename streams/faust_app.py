@@ -45,6 +45,7 @@ def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
         f"{kafka.group_prefix}-{role}",
         broker=[f"kafka://{address.strip()}" for address in kafka.bootstrap.split(",")],
         broker_credentials=faust_credentials(kafka),
+        broker_client_id=f"{kafka.group_prefix}-{role}",
         broker_session_timeout=session_s,
         broker_heartbeat_interval=max(session_s / 6, 0.1),
         broker_commit_interval=1.0,

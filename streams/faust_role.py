@@ -30,6 +30,9 @@ from streams.liveness import Stall, committed_reach
 
 log = logging.getLogger(__name__)
 
+JOINING = 10
+"""Joining the group and recovering the state may take so many times longer than a record."""
+
 
 class FaustRole(ABC):
     """The app of a role, and what is the same for every role."""
@@ -57,6 +60,7 @@ class FaustRole(ABC):
         stalled_after_s = config.http.stalled_after / 1000
         self._beat = Beat(self.app, stalled_after_s)
         self._stall = Stall(stalled_after_s)
+        self._joining = Stall(JOINING * stalled_after_s)
         self._group = group_reader(config.kafka, role)
         self.app.timer(min(stalled_after_s / 6, 5.0))(self._look)
         self.app.agent(self._input, name=table, concurrency=1)(self._follow)
@@ -97,15 +101,17 @@ class FaustRole(ABC):
     @property
     def healthy(self) -> bool:
         """Whether the event loop turns, and every partition with records makes progress."""
-        return self._beat.alive and not self._stall.stalled
+        return self._beat.alive and not self._stall.stalled and not self._joining.stalled
 
     async def _look(self) -> None:
-        """Ask the broker how far the group has come; what is being recovered does not count yet."""
-        if not recovered(self.app):
-            self._stall.look({})
-            return
-        mine = [(tp.topic, tp.partition) for tp in self.app.consumer.assignment() if tp.topic == self._topic]
-        self._stall.look(await asyncio.to_thread(committed_reach, self._group, mine))
+        """Ask the broker how far the group has come; a state that is being recovered has more time."""
+        ready = recovered(self.app)
+        assigned = self.app.consumer.assignment() if ready else ()
+        mine = [(tp.topic, tp.partition) for tp in assigned if tp.topic == self._topic]
+        everyones = [(self._topic, number) for number in range(self.config.kafka.internal_partitions)]
+        reached = await asyncio.to_thread(committed_reach, self._group, mine or everyones)
+        self._stall.look(reached if mine else {})
+        self._joining.look(reached if reached is None or not ready else {})
 
     async def _on_revoked(self, _: Any, /, *revoked: Any, **__: Any) -> None:
         for tp in set().union(*revoked):

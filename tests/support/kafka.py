@@ -124,6 +124,19 @@ class ApacheKafka:
         self.stop(hard=hard)
         self.start()
 
+    def throttle(self, client: str, bytes_a_second: int | None) -> None:
+        """Let a client write so much a second and no more, or (None) as much as it likes."""
+        change = (
+            ["--delete-config", "producer_byte_rate"]
+            if bytes_a_second is None
+            else ["--add-config", f"producer_byte_rate={bytes_a_second}"]
+        )
+        whose = ["--bootstrap-server", self.bootstrap, "--entity-type", "clients", "--entity-name", client]
+        code = self._java("kafka.admin.ConfigCommand", *whose, "--alter", *change, heap="128m").wait(
+            READY_TIMEOUT_S
+        )
+        assert code == 0, (self.directory / "kafka.log").read_text()
+
     def __enter__(self) -> Self:
         self.start()
         return self
