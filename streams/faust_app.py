@@ -11,13 +11,14 @@ from typing import Any, cast
 import faust
 import mode
 from faust.tables.manager import TableManager
-from faust.types import ChannelT, EventT
+from faust.types import ChannelT, EventT, TransportT
 from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from monitor.config import Config
 from monitor.rejections import Reason
 from streams.clients import MAX_RECORD_BYTES, faust_credentials
+from streams.faust_consumer import SteadyTransport
 from streams.summary import write_summary
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,11 @@ EX_SOFTWARE = 70
 """Exit code after an error that must not be acknowledged away."""
 
 
-class DisklessApp(faust.App):
-    """An app without files: its tables are in memory, so a full or read-only disk is none of its concern."""
+class SteadyApp(faust.App):
+    """An app that loses no record after a recovery, and that needs no disk: its tables are in memory."""
+
+    def _new_transport(self) -> TransportT:
+        return SteadyTransport(self.conf.broker_consumer, self)
 
     def _create_directories(self) -> None:
         """Faust makes directories at the start, also for memory stores that put nothing there."""
@@ -37,7 +41,7 @@ def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
     """A Faust app for a role: raw bytes, memory tables, static membership, no state on disk."""
     kafka = config.kafka
     session_s = kafka.session_timeout / 1000
-    return DisklessApp(
+    return SteadyApp(
         f"{kafka.group_prefix}-{role}",
         broker=[f"kafka://{address.strip()}" for address in kafka.bootstrap.split(",")],
         broker_credentials=faust_credentials(kafka),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -35,7 +36,8 @@ def _run(seed: int, kills: int, directory: Path) -> int:
     kafka = directory / "kafka"
     kafka.mkdir()
     logs = REPORTS / f"logs-{seed}"
-    logs.mkdir(exist_ok=True)
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir()
     spawn = Spawn(logs)
     with ApacheKafka(kafka) as broker:
         chaos = Chaos(broker, spawn, directory, seed=seed, kills=kills, tell=_tell)

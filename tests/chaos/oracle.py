@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from alerts.events import AlertEvent, Series, decode_event
@@ -38,7 +39,7 @@ class Findings:
 
     def same(self, what: str, wanted: Mapping[Any, object], found: Mapping[Any, object]) -> None:
         """Compare two mappings key by key."""
-        self.counts[what] += len(wanted)
+        self.counts[f"{what} compared"] += len(wanted)
         for key in sorted(wanted.keys() | found.keys(), key=str):
             if wanted.get(key) != found.get(key):
                 self.differ(f"{what} {key}", wanted.get(key), found.get(key))
@@ -76,6 +77,15 @@ class Oracle:
         totals = Counter(judged.fate for judged in self._judged)
         findings.counts.update({f"events {fate}": count for fate, count in totals.items()})
         return findings
+
+    def keep(self, directory: Path) -> None:
+        """Put what was said, in the order of the topics, into files: for whoever looks for the cause."""
+        topics = self._pipeline.topics
+        for name in ("verdicts", "alerts"):
+            with (directory / f"{name}.jsonl").open("wb") as file:
+                for record in self._pipeline.read(getattr(topics, name)):
+                    about = f"{record.partition}\t{record.offset}\t{record.record_ms}\t".encode()
+                    file.write(about + (record.value or b"") + b"\n")
 
     # --- panes -------------------------------------------------------------------------
 

@@ -43,7 +43,8 @@ _PER_KILL = {
     Kind.BROKER_KILL: 1 / 25,
 }
 """How many of each for one kill; at least one of each."""
-_GAP_S = 2.0
+GAP_S = 2.0
+"""Between two blows, on average."""
 _SHORTEST_S, _LONGEST_S = 1.3, 2.5  # session timeouts
 
 
@@ -59,7 +60,7 @@ class Blow(NamedTuple):
     """How long it stays so, in session timeouts."""
 
 
-def make_plan(seed: int, kills: int) -> list[Blow]:
+def make_plan(seed: int, kills: int, gap_s: float = GAP_S) -> list[Blow]:
     """The blows of a run: so many kills, and the other kinds in proportion."""
     draw = random.Random(seed)
     kinds = [Kind.KILL] * kills
@@ -67,6 +68,6 @@ def make_plan(seed: int, kills: int) -> list[Blow]:
         kinds += [kind] * max(1, round(kills * rate))
     draw.shuffle(kinds)
     return [
-        Blow(draw.expovariate(1 / _GAP_S), kind, draw.choice(SEATS), draw.uniform(_SHORTEST_S, _LONGEST_S))
+        Blow(draw.expovariate(1 / gap_s), kind, draw.choice(SEATS), draw.uniform(_SHORTEST_S, _LONGEST_S))
         for kind in kinds
     ]

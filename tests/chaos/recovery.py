@@ -158,11 +158,6 @@ class Bench:
         )
 
 
-def _line(point: Point) -> str:
-    times = f"{point.aggregate:41.1f}  {point.monitor:7.1f}  {point.notify:6.1f}"
-    return f"{point.rate:13,.0f}  {point.pane:>4}  {times}"
-
-
 def _looked(gauge: Gauge, fleet: Fleet) -> Sequence[Any]:
     gauge.look(fleet)
     return gauge.recoveries
@@ -179,6 +174,7 @@ def _resident_mb(child: Child | None) -> float:
 def main() -> int:
     """All points, then the long run; the exit code is 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.recovery", description=__doc__)
+    parser.add_argument("part", nargs="?", choices=["all", "points", "memory"], default="all")
     parser.add_argument("--seconds", type=float, default=600.0, help="length of the run that looks at memory")
     parser.add_argument("--warm-up", type=float, default=30.0, help="seconds of traffic before the kills")
     parser.add_argument("--rate", type=float, default=FULL_LOAD, help="impressions a second of the long run")
@@ -187,34 +183,41 @@ def main() -> int:
         print(f"bench-recovery needs Apache Kafka, but {missing}", file=sys.stderr)
         return 69
     with tempfile.TemporaryDirectory(prefix="fairstream-recovery-") as name:
-        account = _measure(Path(name), options.seconds, options.warm_up, options.rate)
+        directory = Path(name)
+        (directory / "kafka").mkdir()
+        spawn = Spawn(directory)
+        with ApacheKafka(directory / "kafka") as broker:
+            bench = Bench(broker, spawn, directory)
+            try:
+                points = _points(bench, options.warm_up) if options.part != "memory" else []
+                memory = _memory(bench, options.rate, options.seconds) if options.part != "points" else []
+            finally:
+                for child in reversed(spawn.children):
+                    child.stop()
     REPORT.parent.mkdir(parents=True, exist_ok=True)
+    account = Account(points, options.rate, options.seconds, memory)
     REPORT.write_bytes(msgspec.json.format(msgspec.json.encode(account)) + b"\n")
     print(f"report: {REPORT}")
     return 0
 
 
-def _measure(directory: Path, seconds: float, warm_up_s: float, rate: float) -> Account:
-    kafka = directory / "kafka"
-    kafka.mkdir()
-    spawn = Spawn(directory)
+def _points(bench: Bench, warm_up_s: float) -> list[Point]:
+    print("impressions/s  pane   kill -9 to caught up, seconds: aggregate  monitor  notify", flush=True)
     points = []
-    with ApacheKafka(kafka) as broker:
-        bench = Bench(broker, spawn, directory)
-        try:
-            print("impressions/s  pane   kill -9 to caught up, seconds: aggregate  monitor  notify")
-            for each, pane in POINTS:
-                point = bench.recovery(each, pane, warm_up_s)
-                points.append(point)
-                print(_line(point), flush=True)
-            memory = bench.memory(rate, seconds)
-            print(f"resident MB at {rate:,.0f} impressions/s: after the warm-up, after {seconds:.0f} s")
-            for found in memory:
-                print(f"{found.role:>9}  {found.early:7.1f}  {found.late:7.1f}  {found.growth:+.1%}")
-        finally:
-            for child in reversed(spawn.children):
-                child.stop()
-    return Account(points, rate, seconds, memory)
+    for rate, pane in POINTS:
+        point = bench.recovery(rate, pane, warm_up_s)
+        points.append(point)
+        times = f"{point.aggregate:41.1f}  {point.monitor:7.1f}  {point.notify:6.1f}"
+        print(f"{rate:13,.0f}  {pane:>4}  {times}", flush=True)
+    return points
+
+
+def _memory(bench: Bench, rate: float, seconds: float) -> list[Memory]:
+    memory = bench.memory(rate, seconds)
+    print(f"resident MB at {rate:,.0f} impressions/s: after the warm-up, after {seconds:.0f} s")
+    for found in memory:
+        print(f"{found.role:>9}  {found.early:7.1f}  {found.late:7.1f}  {found.growth:+.1%}")
+    return memory
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from tests.chaos.agent import Agent
 from tests.chaos.fleet import Fleet
 from tests.chaos.gauge import ROLES, Gauge
 from tests.chaos.oracle import Oracle
-from tests.chaos.plan import Kind, make_plan
+from tests.chaos.plan import GAP_S, Kind, make_plan
 from tests.chaos.report import Report, spread
 from tests.chaos.traffic import OVERSIZED_BYTES, Writer
 from tests.conftest import Spawn
@@ -84,13 +84,15 @@ class Chaos:
         *,
         seed: int,
         kills: int,
+        gap_s: float = GAP_S,
         tell: Callable[[str], None],
     ) -> None:
         """`broker` runs, and may be stopped and killed. `tell` takes lines of progress."""
         self._broker = broker
         self._seed = seed
-        self._kills = kills
+        self._plan = make_plan(seed, kills, gap_s)
         self._tell = tell
+        self._directory = spawn.directory
         self._pipeline = Pipeline(broker.bootstrap, f"chaos-{seed}", directory, spawn, **SECTIONS)
         self._fleet = Fleet(self._pipeline, spawn)
         self._gauge = Gauge(self._pipeline.config)
@@ -107,13 +109,15 @@ class Chaos:
         self._until(self._all_ready, READY_TIMEOUT_S, "all roles to be ready")
         writer = Writer(self._pipeline.config, self._seed, RATE)
         writer.start()
-        self._agent.carry_out(make_plan(self._seed, self._kills))
+        self._agent.carry_out(self._plan)
         writer.finish()
         self._tell("the traffic has stopped")
         self._until(self._all_read, SETTLE_TIMEOUT_S, "everything to be read")
         oracle = Oracle(self._pipeline)
         self._settle(oracle)
         findings = oracle.compare(writer.written)
+        if findings.differences:
+            oracle.keep(self._directory)
         return Report(
             seed=self._seed,
             seconds=round(time.monotonic() - began_s, 1),

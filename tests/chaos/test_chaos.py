@@ -13,6 +13,7 @@ from tests.support.kafka import ApacheKafka
 
 SEED = 1
 KILLS = 8
+GAP_S = 0.5
 
 
 @pytest.mark.integration
@@ -21,7 +22,7 @@ def test_nothing_is_lost_or_said_twice_whatever_is_killed(
     private_kafka: ApacheKafka, spawn: Spawn, tmp_path: Path
 ) -> None:
     """Panes, dead letters, verdicts and alert transitions equal a recount and a calm run of the log."""
-    chaos = Chaos(private_kafka, spawn, tmp_path, seed=SEED, kills=KILLS, tell=print)
+    chaos = Chaos(private_kafka, spawn, tmp_path, seed=SEED, kills=KILLS, gap_s=GAP_S, tell=print)
     report = chaos.run()
     print("\n".join(report.lines()))
     assert report.kills == KILLS
