@@ -1,9 +1,15 @@
 """Cells: combinations of attribute values, and the dictionaries that give them numbers."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from monitor.config import Attribute, Config
+
+Ints = NDArray[np.int64]
 
 UNKNOWN = "unknown"
 """Value of an attribute that an event does not carry; a slice like any other."""
@@ -30,9 +36,19 @@ def other_cell(config: Config) -> Cell:
     return (OTHER,) * len(cell_attributes(config))
 
 
-def viewer_bucket(viewer_id: str, buckets: int) -> int:
-    """The bucket a viewer always falls into: CRC-32 of the UTF-8 id, modulo ``buckets``."""
-    return zlib.crc32(viewer_id.encode("utf-8", "surrogatepass")) % buckets
+def viewer_hashes(viewer_ids: Iterable[str]) -> Iterable[int]:
+    """CRC-32 of the UTF-8 of each id; modulo the number of buckets it is the viewer's bucket, always.
+
+    >>> [crc % 32 for crc in viewer_hashes(["u-1", "u-2", "u-1"])]
+    [28, 6, 28]
+    """
+    return map(zlib.crc32, map(str.encode, viewer_ids))
+
+
+class Coder(Protocol):
+    """Numbers for values; ``names[number]`` are the values that a number stands for."""
+
+    names: list[tuple[str, ...]]
 
 
 class ValueCoder(dict[tuple[str, ...], int]):
@@ -42,11 +58,10 @@ class ValueCoder(dict[tuple[str, ...], int]):
     empty ones are ``unknown``, undeclared ones ``other``.
     """
 
-    def __init__(self, declared: Sequence[Attribute], limit: int = 200_000) -> None:
-        """One declaration for each place of the tuples; at most ``limit`` numbers at a time."""
+    def __init__(self, declared: Sequence[Attribute]) -> None:
+        """One declaration for each place of the tuples."""
         super().__init__()
         self._allowed = [None if a.values is None else frozenset([*a.values, UNKNOWN]) for a in declared]
-        self._limit = limit
         self.names: list[tuple[str, ...]] = []
 
     def __missing__(self, values: tuple[str, ...]) -> int:
@@ -62,8 +77,57 @@ class ValueCoder(dict[tuple[str, ...], int]):
         value = value or UNKNOWN
         return value if allowed is None or value in allowed else OTHER
 
-    def forget_if_full(self) -> None:
-        """Between batches: start again when too many different tuples have been seen."""
-        if len(self.names) > self._limit:
-            self.clear()
-            self.names.clear()
+
+class PairCoder(dict[int, int]):
+    """Numbers for pairs of numbers of two other coders; the names are theirs, joined."""
+
+    def __init__(self, first: Coder, second: Coder) -> None:
+        """Both keep their numbers for as long as this one lives."""
+        super().__init__()
+        self._first = first
+        self._second = second
+        self.names: list[tuple[str, ...]] = []
+
+    def numbers(self, first: Ints, second: Ints) -> Ints:
+        """The pairs' numbers; all of shape (C,)."""
+        pairs, which = np.unique((first << 32) | second, return_inverse=True)
+        return np.array(list(map(self.__getitem__, pairs.tolist())), dtype=np.int64)[which]
+
+    def __missing__(self, pair: int) -> int:
+        """Give the pair a new number."""
+        first, second = divmod(pair, 1 << 32)
+        number = self[pair] = len(self.names)
+        self.names.append(self._first.names[first] + self._second.names[second])
+        return number
+
+
+class CellCoder:
+    """Numbers for cells: what is known of the request (variant, viewer) and of the item, combined."""
+
+    def __init__(self, config: Config) -> None:
+        """Knows no value yet."""
+        attributes = config.attributes
+        self.variants = ValueCoder([attributes.variant] if attributes.variant else [])
+        self.viewers = ValueCoder([*attributes.viewer.values()])
+        self.items = ValueCoder([*attributes.item.values()])
+        self._requests = PairCoder(self.variants, self.viewers)
+        self._cells = PairCoder(self._requests, self.items)
+
+    @property
+    def names(self) -> list[Cell]:
+        """The cell of each number."""
+        return self._cells.names
+
+    def requests(self, variants: Ints, viewers: Ints) -> Ints:
+        """Numbers of requests, from those of their parts; all of shape (E,)."""
+        return self._requests.numbers(variants, viewers)
+
+    def cells(self, requests: Ints, items: Ints) -> Ints:
+        """Numbers of cells, from those of requests and items; all of shape (C,)."""
+        return self._cells.numbers(requests, items)
+
+    @property
+    def size(self) -> int:
+        """The most numbers that one of its coders has given out."""
+        coders = (self.variants, self.viewers, self.items, self._requests, self._cells)
+        return max(len(coder.names) for coder in coders)

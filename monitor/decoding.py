@@ -6,21 +6,30 @@ are skipped by the parser and never become objects.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from msgspec import Meta
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from monitor.cells import UNKNOWN, Cell, ValueCoder, other_cell, viewer_bucket
-from monitor.config import Attribute, Config
+from monitor.cells import UNKNOWN, Cell, CellCoder, other_cell, viewer_hashes
+from monitor.config import Config
 from monitor.exposure import MAX_POSITION, position_weights
 from monitor.rejections import Reason, Rejected
 
 Ints = NDArray[np.int64]
+
+CHUNK_RECORDS = 500
+"""Records parsed at a time: few enough for the processor's cache, or parsing takes twice as long."""
+
+MOST_NUMBERS = 200_000
+"""Numbers of values and cells start again when there are more of them than this."""
+
+_NO_TIME = -1
 
 _Ts = Annotated[int, Meta(ge=1, le=253_402_300_799_999)]
 _Id = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -47,7 +56,9 @@ class Columns:
     surface: Ints
     """(C,) index into the decoder's surfaces."""
     cell: Ints
-    """(C,) code; :meth:`names` of the decoder gives the cell."""
+    """(C,) number of the cell."""
+    names: list[Cell]
+    """The cell of each number. While it is the same list, numbers keep their meaning."""
     bucket: Ints
     """(C,) viewer bucket."""
     measure: Ints
@@ -62,95 +73,130 @@ def _values_struct(name: str, attributes: Iterable[str]) -> type[msgspec.Struct]
     return msgspec.defstruct(name, fields, rename=rename, gc=False)
 
 
+@dataclass(slots=True)
+class _Lists:
+    """The columns while the batch is parsed, as plain lists; codes are those of the decoder's coders."""
+
+    index: list[int] = field(default_factory=list)
+    ts_ms: list[int] = field(default_factory=list)
+    anchor_ms: list[int | None] = field(default_factory=list)
+    surface: list[int] = field(default_factory=list)
+    hash: list[int] = field(default_factory=list)
+    variant: list[int] = field(default_factory=list)
+    viewer: list[int] = field(default_factory=list)
+    item: list[int] = field(default_factory=list)
+    items: list[int] = field(default_factory=list)
+    """How many items each impression has."""
+    place: list[int] = field(default_factory=list)
+    """Of each item its position, of each engagement its action."""
+
+
+class _SurfaceCodes(dict[str, int]):
+    """The index of each configured surface; any other one is the last."""
+
+    def __missing__(self, _: str) -> int:
+        return len(self)
+
+
 class Decoder(ABC):
     """What impressions and engagements share: parsing a batch, coding cells."""
 
-    def __init__(self, config: Config, record: type[msgspec.Struct]) -> None:
-        attributes = config.attributes
+    def __init__(self, config: Config, record: type[msgspec.Struct], viewer: Any, attrs: Any) -> None:
+        """``viewer`` and ``attrs`` are the structs of values within ``record``."""
         self._config = config
-        self._one = msgspec.json.Decoder(record)
-        self._many = msgspec.json.Decoder(record)
-        self._surfaces = {surface: i for i, surface in enumerate(config.surfaces)}
-        self._elsewhere = len(config.surfaces)
-        self._variant = attributes.variant is not None
-        about_request: list[Attribute] = [*([attributes.variant] if attributes.variant else [])]
-        self._requests = ValueCoder([*about_request, *attributes.viewer.values()])
-        self._items = ValueCoder([*attributes.item.values()])
-        self._buckets = config.limits.buckets
+        self._json = msgspec.json.Decoder(record)
+        self._surfaces = _SurfaceCodes({surface: i for i, surface in enumerate(config.surfaces)})
+        self._no_viewer, self._no_attrs = viewer(), attrs()
+        self._with_variant = config.attributes.variant is not None
+        self._coder = CellCoder(config)
         self.other: Cell = other_cell(config)
-        self._viewer_values = _getter(len(attributes.viewer))
-        self._item_values = _getter(len(attributes.item))
 
     @abstractmethod
+    def _extract(self, records: list[Any], lists: _Lists) -> None:
+        """Append what is wanted of some records."""
+
+    @abstractmethod
+    def _columns(self, lists: _Lists, rejected: list[Rejected]) -> Columns:
+        """Columns of a batch."""
+
     def decode(self, values: Sequence[bytes | None]) -> Columns:
         """Columns of a batch of record values, in their order."""
+        if self._coder.size > MOST_NUMBERS:
+            self._coder = CellCoder(self._config)
+        lists, rejected = _Lists(), list[Rejected]()
+        for first in range(0, len(values), CHUNK_RECORDS):
+            chunk = values[first : first + CHUNK_RECORDS]
+            records = self._parse(chunk)
+            if records is None:
+                records, index = self._parse_each(chunk, first, rejected)
+                lists.index += index
+            else:
+                lists.index += range(first, first + len(chunk))
+            self._extract(records, lists)
+        return self._columns(lists, rejected)
 
-    def names(self, code: int) -> Cell:
-        """The cell of a code in the latest batch's columns."""
-        request, item = divmod(code, 1 << 32)
-        return self._requests.names[request] + self._items.names[item]
-
-    def _parse(self, values: Sequence[bytes | None]) -> tuple[list[Any], list[int], list[Rejected]]:
-        """Records of a batch, their positions in it, and what was rejected."""
-        self._requests.forget_if_full()
-        self._items.forget_if_full()
+    def _parse(self, values: Sequence[bytes | None]) -> list[Any] | None:
+        """Records of some values at once; None if one of them is bad."""
         limit = self._config.limits.max_record_bytes
-        if all(value is not None and len(value) <= limit for value in values):
-            joined = b"\n".join(values)  # type: ignore[arg-type]  # no None: just checked
-            if joined.count(b"\n") == len(values) - 1:
-                try:
-                    records = self._many.decode_lines(joined)
-                    if len(records) == len(values):
-                        return records, list(range(len(values))), []
-                except _UNREADABLE:
-                    pass  # some record is bad: find out which, one by one
-        return self._parse_each(values, limit)
+        try:
+            joined = b"\n".join(values)  # type: ignore[arg-type]  # a None among them is the TypeError
+            if max(map(len, values)) > limit or joined.count(b"\n") != len(values) - 1:  # type: ignore[arg-type]
+                return None
+            records: list[Any] = self._json.decode_lines(joined)
+        except (TypeError, *_UNREADABLE):
+            return None
+        return records if len(records) == len(values) else None
 
     def _parse_each(
-        self, values: Sequence[bytes | None], limit: int
-    ) -> tuple[list[Any], list[int], list[Rejected]]:
-        records, index, rejected = [], [], []
-        for i, value in enumerate(values):
+        self, values: Sequence[bytes | None], first: int, rejected: list[Rejected]
+    ) -> tuple[list[Any], list[int]]:
+        """Records of some values one by one, and their places in the batch; bad ones go to ``rejected``."""
+        limit = self._config.limits.max_record_bytes
+        records, index = [], []
+        for i, value in enumerate(values, first):
             if value is None:
                 rejected.append(Rejected(i, Reason.MALFORMED, "no value (tombstone)"))
             elif len(value) > limit:
                 rejected.append(Rejected(i, Reason.OVERSIZED, f"{len(value)} bytes, allowed are {limit}"))
             else:
                 try:
-                    records.append(self._one.decode(value))
+                    records.append(self._json.decode(value))
                     index.append(i)
                 except msgspec.ValidationError as error:
                     rejected.append(Rejected(i, Reason.INVALID, str(error)))
                 except _UNREADABLE as error:
                     rejected.append(Rejected(i, Reason.MALFORMED, str(error)))
-        return records, index, rejected
+        return records, index
 
-    def _surface_codes(self, records: list[Any]) -> Ints:
-        get, elsewhere = self._surfaces.get, self._elsewhere
-        return np.array([get(r.surface, elsewhere) for r in records], dtype=np.int64)
+    def _extract_request(self, records: list[Any], lists: _Lists) -> None:
+        """What both kinds of record say of the request."""
+        lists.ts_ms += [r.ts for r in records]
+        lists.surface += map(self._surfaces.__getitem__, [r.surface for r in records])
+        lists.hash += viewer_hashes([r.viewer_id for r in records])
+        absent = self._no_viewer
+        lists.viewer += map(
+            self._coder.viewers.__getitem__, map(astuple, [r.viewer or absent for r in records])
+        )
+        if self._with_variant:
+            lists.variant += map(self._coder.variants.__getitem__, zip([r.variant for r in records]))
 
-    def _request_codes(self, records: list[Any]) -> Ints:
-        codes, values = self._requests, self._viewer_values
-        if self._variant:
-            return np.array([codes[(r.variant, *values(r.viewer))] for r in records], dtype=np.int64)
-        return np.array([codes[values(r.viewer)] for r in records], dtype=np.int64)
+    def _extract_attrs(self, items: list[Any], lists: _Lists) -> None:
+        absent = self._no_attrs
+        lists.item += map(self._coder.items.__getitem__, map(astuple, [i.attrs or absent for i in items]))
 
-    def _bucket_codes(self, records: list[Any]) -> Ints:
-        buckets = self._buckets
-        return np.array([viewer_bucket(r.viewer_id, buckets) for r in records], dtype=np.int64)
+    def _buckets(self, lists: _Lists) -> Ints:
+        return _ints(lists.hash) % self._config.limits.buckets
 
-    def _item_codes(self, items: Iterable[Any]) -> Ints:
-        codes, values = self._items, self._item_values
-        return np.array([codes[values(item.attrs)] for item in items], dtype=np.int64)
+    def _requests(self, lists: _Lists) -> Ints:
+        viewers = _ints(lists.viewer)
+        if not self._with_variant:
+            self._coder.variants[()]
+            return self._coder.requests(np.zeros_like(viewers), viewers)
+        return self._coder.requests(_ints(lists.variant), viewers)
 
 
-def _getter(count: int) -> Any:
-    """The values of a struct made by :func:`_values_struct` as a tuple; an absent struct is all unknown."""
-    absent = (UNKNOWN,) * count
-    if count == 0:
-        return lambda _struct: ()
-    as_tuple = msgspec.structs.astuple
-    return lambda struct: absent if struct is None else as_tuple(struct)
+def _ints(values: list[Any]) -> Ints:
+    return np.array(values, dtype=np.int64)
 
 
 class ImpressionDecoder(Decoder):
@@ -187,32 +233,37 @@ class ImpressionDecoder(Decoder):
             ],
             gc=False,
         )
-        super().__init__(config, record)
+        super().__init__(config, record, viewer, attrs)
         self._weights = position_weights(config.exposure)
         self._k = config.exposure.k
 
-    def decode(self, values: Sequence[bytes | None]) -> Columns:
-        """Columns of a batch of record values, in their order."""
-        records, index, rejected = self._parse(values)
-        counts = np.array([len(r.items) for r in records], dtype=np.int64)
-        event = np.repeat(np.arange(len(records), dtype=np.int64), counts)
-        first = np.cumsum(counts) - counts
-        items = list(chain.from_iterable(r.items for r in records))
-        given = np.array([item.position for item in items], dtype=np.int64)
-        implied = np.arange(len(items), dtype=np.int64) - first[event] + 1
+    def _extract(self, records: list[Any], lists: _Lists) -> None:
+        self._extract_request(records, lists)
+        of_each = [r.items for r in records]
+        lists.items += map(len, of_each)
+        items = list(chain.from_iterable(of_each))
+        lists.place += [item.position for item in items]
+        self._extract_attrs(items, lists)
+
+    def _columns(self, lists: _Lists, rejected: list[Rejected]) -> Columns:
+        counts, given, ts = _ints(lists.items), _ints(lists.place), _ints(lists.ts_ms)
+        event = np.repeat(np.arange(len(counts)), counts)
+        implied = np.arange(1, len(given) + 1) - (np.cumsum(counts) - counts)[event]
         position = np.where(given > 0, given, implied)
-        weight = self._weights[np.minimum(position, MAX_POSITION)]
-        measure = np.stack((np.ones_like(position), weight, position <= self._k), axis=1)
-        ts = np.array([r.ts for r in records], dtype=np.int64)
+        measure = np.empty((len(given), 3), dtype=np.int64)
+        measure[:, 0] = 1
+        measure[:, 1] = self._weights[np.minimum(position, MAX_POSITION)]
+        measure[:, 2] = position <= self._k
         return Columns(
-            index=np.array(index, dtype=np.int64),
+            index=_ints(lists.index),
             ts_ms=ts,
             anchor_ms=ts,
             event=event,
-            surface=self._surface_codes(records)[event],
-            cell=(self._request_codes(records)[event] << 32) | self._item_codes(items),
-            bucket=self._bucket_codes(records)[event],
-            measure=measure.astype(np.int64),
+            surface=_ints(lists.surface)[event],
+            cell=self._coder.cells(self._requests(lists)[event], _ints(lists.item)),
+            names=self._coder.names,
+            bucket=self._buckets(lists)[event],
+            measure=measure,
             rejected=rejected,
         )
 
@@ -225,7 +276,8 @@ class EngagementDecoder(Decoder):
 
     def __init__(self, config: Config) -> None:
         """Build the record types for the configuration's attributes and actions."""
-        attributes = config.attributes
+        viewer = _values_struct("Viewer", config.attributes.viewer)
+        attrs = _values_struct("Attrs", config.attributes.item)
         record = msgspec.defstruct(
             "Engagement",
             [
@@ -237,47 +289,51 @@ class EngagementDecoder(Decoder):
                 ("action", Annotated[str, Meta(min_length=1, max_length=80)]),
                 ("impression_ts", _Ts | None, None),
                 ("variant", _Value, UNKNOWN),
-                ("viewer", _values_struct("Viewer", attributes.viewer) | None, None),
-                ("attrs", _values_struct("Attrs", attributes.item) | None, None),
+                ("viewer", viewer | None, None),
+                ("attrs", attrs | None, None),
             ],
             gc=False,
         )
-        super().__init__(config, record)
+        super().__init__(config, record, viewer, attrs)
         self._actions = {action: i for i, action in enumerate(config.engagement.actions)}
         self._window = config.engagement.attribution_window
 
-    def decode(self, values: Sequence[bytes | None]) -> Columns:
-        """Columns of a batch of record values, in their order."""
-        parsed, parsed_index, rejected = self._parse(values)
-        records, index = [], []
-        for record, i in zip(parsed, parsed_index, strict=True):
-            refusal = self._refusal(record)
-            if refusal is None:
-                records.append(record)
-                index.append(i)
-            else:
-                rejected.append(Rejected(i, *refusal))
-        action = np.array([self._actions.get(r.action, -1) for r in records], dtype=np.int64)
-        counted = np.flatnonzero(action >= 0)
-        measure = np.zeros((len(counted), len(self._actions)), dtype=np.int64)
-        measure[np.arange(len(counted)), action[counted]] = 1
+    def _extract(self, records: list[Any], lists: _Lists) -> None:
+        self._extract_request(records, lists)
+        lists.anchor_ms += [r.impression_ts for r in records]
+        lists.place += [self._actions.get(r.action, -1) for r in records]
+        self._extract_attrs(records, lists)
+
+    def _columns(self, lists: _Lists, rejected: list[Rejected]) -> Columns:
+        index, ts = _ints(lists.index), _ints(lists.ts_ms)
+        anchor = _ints([_NO_TIME if t is None else t for t in lists.anchor_ms])
+        refused = (anchor == _NO_TIME) | (anchor > ts) | (ts - anchor > self._window)
+        rejected += [
+            Rejected(lists.index[i], *self._refusal(lists.ts_ms[i], lists.anchor_ms[i]))
+            for i in np.flatnonzero(refused).tolist()
+        ]
+        good = np.flatnonzero(~refused)
+        action = _ints(lists.place)[good]
+        event = np.flatnonzero(action >= 0)
+        row = good[event]
+        measure = np.zeros((len(event), len(self._actions)), dtype=np.int64)
+        measure[np.arange(len(event)), action[event]] = 1
         return Columns(
-            index=np.array(index, dtype=np.int64),
-            ts_ms=np.array([r.ts for r in records], dtype=np.int64),
-            anchor_ms=np.array([r.impression_ts for r in records], dtype=np.int64),
-            event=counted,
-            surface=self._surface_codes(records)[counted],
-            cell=((self._request_codes(records) << 32) | self._item_codes(records))[counted],
-            bucket=self._bucket_codes(records)[counted],
+            index=index[good],
+            ts_ms=ts[good],
+            anchor_ms=anchor[good],
+            event=event,
+            surface=_ints(lists.surface)[row],
+            cell=self._coder.cells(self._requests(lists)[row], _ints(lists.item)[row]),
+            names=self._coder.names,
+            bucket=self._buckets(lists)[row],
             measure=measure,
             rejected=rejected,
         )
 
-    def _refusal(self, record: Any) -> tuple[Reason, str] | None:
-        if record.impression_ts is None:
+    def _refusal(self, ts_ms: int, impression_ms: int | None) -> tuple[Reason, str]:
+        if impression_ms is None:
             return Reason.UNATTRIBUTED, "no impression_ts (joining by request_id is not built yet)"
-        if record.impression_ts > record.ts:
+        if impression_ms > ts_ms:
             return Reason.INVALID, "impression_ts is after ts"
-        if record.ts - record.impression_ts > self._window:
-            return Reason.UNATTRIBUTED, f"more than {self._window} after its impression"
-        return None
+        return Reason.UNATTRIBUTED, f"more than {self._window} after its impression"

@@ -8,6 +8,9 @@ from monitor.snapshots import PaneSnapshot
 
 Ints = NDArray[np.int64]
 
+_NEW, _REFUSED = -1, -2
+"""In place of a row: a cell that this pane has not met; one that the cap sends to ``other``."""
+
 RECORD_BYTES = 500_000
 """A part of a snapshot stays under this size, so that no record exceeds a broker's usual 1 MB."""
 
@@ -35,9 +38,13 @@ class PaneSums:
         buckets: int,
         measures: int,
         max_cells: int,
-        attributes: int,
+        other: Cell,
     ) -> None:
-        """An empty pane; ``from_offset`` is where this reader began to read the partition."""
+        """An empty pane.
+
+        ``from_offset`` is where this reader began to read the partition; ``other`` the cell that
+        takes what the cap on cells leaves out.
+        """
         self.pane_start_ms = pane_start_ms
         self.from_offset = from_offset
         self.first_offset = -1
@@ -45,52 +52,69 @@ class PaneSums:
         self.overflowed = 0
         """Contributions that went to the cell ``other`` because of the cap."""
         self._max_cells = max_cells
+        self._other = other
         self._rows: dict[Cell, int] = {}
+        self._names: list[Cell] = []
+        self._row_of: Ints = np.zeros(0, dtype=np.int64)
         self._sums: Ints = np.zeros((8, buckets, measures), dtype=np.int64)
         self._dirty_parts: set[int] = set()
-        self._per_part = cells_per_part(buckets, measures, attributes)
+        self._per_part = cells_per_part(buckets, measures, len(other))
 
     @property
     def dirty(self) -> bool:
         """Whether anything changed since :meth:`take_snapshots`."""
         return bool(self._dirty_parts)
 
-    def add(self, cells: list[Cell], which: Ints, bucket: Ints, measure: Ints, other: Cell) -> None:
+    def add(self, names: list[Cell], cell: Ints, bucket: Ints, measure: Ints) -> None:
         """Add contributions.
 
         Args:
-            cells: distinct cells, in the order of their first contribution.
-            which: (C,) index into ``cells`` of each contribution.
+            names: the cells that numbers stand for. As long as it is the same list, numbers
+                keep their meaning, and their rows are remembered.
+            cell: (C,) number of each contribution's cell.
             bucket: (C,) viewer bucket.
             measure: (C, M) what to add.
-            other: the cell that takes what the cap leaves out.
         """
-        rows = np.array([self._row(cell, other) for cell in cells], dtype=np.int64)[which]
-        refused = np.array([cell not in self._rows for cell in cells], dtype=np.bool_)
-        self.overflowed += int(np.count_nonzero(refused[which]))
+        rows = self._rows_of(names, cell)
         self._grow()
         buckets, measures = self._sums.shape[1:]
-        size = len(self._rows) * buckets
-        flat = rows * buckets + bucket
+        sums = self._sums.reshape(-1)
+        place = (rows * buckets + bucket) * measures
         for m in range(measures):
-            # bincount adds weights in float64, exact for whole numbers below 2**53
-            added = np.bincount(flat, weights=measure[:, m], minlength=size)
-            self._sums[: len(self._rows), :, m] += added.reshape(-1, buckets).astype(np.int64)
-        self._dirty_parts.update((np.unique(rows) // self._per_part).tolist())
+            np.add.at(sums, place + m, measure[:, m])
+        self._dirty_parts.update(np.flatnonzero(np.bincount(rows // self._per_part)).tolist())
+
+    def _rows_of(self, names: list[Cell], cell: Ints) -> Ints:
+        """Rows of cells, given out in the order of appearance; what the cap refuses counts as overflowed."""
+        if names is not self._names:
+            self._names = names
+            self._row_of = np.zeros(0, dtype=np.int64)
+        unseen = len(names) - len(self._row_of)
+        if unseen > 0:
+            self._row_of = np.concatenate((self._row_of, np.full(unseen + len(names), _NEW, dtype=np.int64)))
+        rows = self._row_of[cell]
+        new = rows == _NEW
+        if new.any():
+            for number in dict.fromkeys(cell[new].tolist()):
+                self._row_of[number] = self._new_row(names[number])
+            rows = self._row_of[cell]
+        refused = rows == _REFUSED
+        if refused.any():
+            rows[refused] = self._rows[self._other]
+            self.overflowed += int(np.count_nonzero(refused))
+        return rows
+
+    def _new_row(self, cell: Cell) -> int:
+        if cell not in self._rows and len(self._rows) >= self._max_cells and cell != self._other:
+            self._rows.setdefault(self._other, len(self._rows))
+            return _REFUSED
+        return self._rows.setdefault(cell, len(self._rows))
 
     def covers(self, first_offset: int, end_offset: int) -> None:
         """Note the offsets of the events just added: the first one, and one past the last."""
         if self.first_offset < 0:
             self.first_offset = first_offset
         self.end_offset = end_offset
-
-    def _row(self, cell: Cell, other: Cell) -> int:
-        row = self._rows.get(cell)
-        if row is None:
-            if len(self._rows) >= self._max_cells and cell != other:
-                return self._row(other, other)
-            row = self._rows[cell] = len(self._rows)
-        return row
 
     def _grow(self) -> None:
         missing = len(self._rows) - len(self._sums)

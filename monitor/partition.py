@@ -142,25 +142,17 @@ class SourcePartition:
 
     def _count(self, columns: Columns, offsets: Ints, good: NDArray[np.bool_]) -> int:
         """Add the good events' contributions to their panes; how many overflowed."""
-        keep = good[columns.event]
+        keep = np.flatnonzero(good[columns.event])
         event, surface = columns.event[keep], columns.surface[keep]
         cell, bucket, measure = columns.cell[keep], columns.bucket[keep], columns.measure[keep]
-        offset = offsets[event]
         anchor = columns.anchor_ms[event]
         start = anchor - anchor % self._clock.pane_ms
-        order = np.lexsort((start, surface))  # stable: within a pane, in the order of the log
-        changes = (np.diff(surface[order]) != 0) | (np.diff(start[order]) != 0)
         overflowed = 0
-        for rows in np.split(order, np.flatnonzero(changes) + 1):
+        for rows in _equal(surface, start):
             pane = self._pane(int(surface[rows[0]]), int(start[rows[0]]))
-            codes, first, which = np.unique(cell[rows], return_index=True, return_inverse=True)
-            by_appearance = np.argsort(first)
-            rank = np.empty_like(by_appearance)
-            rank[by_appearance] = np.arange(len(codes))
-            cells = [self._decoder.names(code) for code in codes[by_appearance].tolist()]
             before = pane.overflowed
-            pane.add(cells, rank[which], bucket[rows], measure[rows], self._other)
-            pane.covers(int(offset[rows[0]]), int(offset[rows[-1]]) + 1)
+            pane.add(columns.names, cell[rows], bucket[rows], measure[rows])
+            pane.covers(int(offsets[event[rows[0]]]), int(offsets[event[rows[-1]]]) + 1)
             overflowed += pane.overflowed - before
         return overflowed
 
@@ -174,7 +166,7 @@ class SourcePartition:
                 limits.buckets,
                 self._measures,
                 limits.max_cells,
-                len(self._other),
+                self._other,
             )
             self._panes[surface, start_ms] = pane
         return pane
@@ -205,6 +197,15 @@ class SourcePartition:
     def open_panes(self) -> int:
         """Panes held in memory."""
         return len(self._panes)
+
+
+def _equal(surface: Ints, start_ms: Ints) -> list[Ints]:
+    """Rows with equal surface and start, both of shape (C,); within a group in their order."""
+    if (surface == surface[0]).all() and (start_ms == start_ms[0]).all():
+        return [np.arange(len(surface))]
+    order = np.lexsort((start_ms, surface))  # stable
+    changes = (np.diff(surface[order]) != 0) | (np.diff(start_ms[order]) != 0)
+    return np.split(order, np.flatnonzero(changes) + 1)
 
 
 def count_reasons(rejected: list[Rejected]) -> Counter[Reason]:

@@ -34,7 +34,7 @@ from streams.summary import write_summary
 
 log = logging.getLogger(__name__)
 
-BATCH_RECORDS = 20_000
+BATCH_RECORDS = 5_000
 CATCH_UP_PANES = 4_096
 """Old events go through panes quickly: publish and let go early when so many more are held."""
 

@@ -74,6 +74,8 @@ def consumer_settings(kafka: Kafka, group: str, instance: str) -> dict[str, Any]
         "fetch.max.bytes": 2 * MAX_RECORD_BYTES,
         "receive.message.max.bytes": 3 * MAX_RECORD_BYTES,
         "queued.max.messages.kbytes": 128 * 1024,
+        "queued.min.messages": 1_000_000,  # the kilobytes above bound the queue, not a count of small records
+        "fetch.queue.backoff.ms": 10,  # a full queue is refilled at once; the default waits a second
         "fetch.wait.max.ms": 100,
     }
 

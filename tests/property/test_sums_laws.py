@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from monitor.cells import Cell, ValueCoder, viewer_bucket
+from monitor.cells import Cell, PairCoder, ValueCoder, viewer_hashes
 from monitor.config import Attribute, Attributes, Config, Curve, Exposure, Limits, WindowSpec
 from monitor.decoding import ImpressionDecoder
 from monitor.estimates import double_ratio, jackknife_se, rate_terms, share_terms
@@ -167,14 +167,19 @@ def test_value_coder_gives_stable_numbers_and_clean_names(values: list[tuple[str
         assert declared == {"": "unknown", "x": "other"}.get(value[1], value[1])
 
 
-def test_value_coder_starts_again_when_full() -> None:
-    """Its memory is bounded: past the limit it forgets, between batches only."""
-    coder = ValueCoder([Attribute()], limit=3)
-    for number in range(10):
-        assert coder[(str(number),)] == number
-    coder.forget_if_full()
-    assert coder[("9",)] == 0
-    assert coder.names == [("9",)]
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3))), st.integers(1, 5))
+def test_pair_coder_joins_the_names_of_both(pairs: list[tuple[int, int]], batch: int) -> None:
+    """A pair keeps its number over batches, and is called by the names of its two halves."""
+    halves = [ValueCoder([Attribute()]) for _ in range(2)]
+    for half in halves:
+        assert [half[(letter,)] for letter in "abcd"] == [0, 1, 2, 3]
+    coder = PairCoder(*halves)
+    numbers: list[int] = []
+    for first in range(0, len(pairs), batch):
+        codes = np.array(pairs[first : first + batch], dtype=np.int64)
+        numbers += coder.numbers(codes[:, 0], codes[:, 1]).tolist()
+    assert [coder.names[number] for number in numbers] == [("abcd"[a], "abcd"[b]) for a, b in pairs]
+    assert len(coder.names) == len(set(pairs))
 
 
 @settings(max_examples=40)
@@ -224,11 +229,11 @@ def test_every_contribution_is_in_exactly_one_part(
 ) -> None:
     """However many parts a pane's snapshot has, their sums add up to what was added."""
     buckets, measures = 4, wide  # wide: few cells go into one part
-    pane = PaneSums(0, 0, buckets, measures, 1_000, 1)
+    pane = PaneSums(0, 0, buckets, measures, 1_000, ("other",))
     for number, (cell, bucket, amount) in enumerate(contributions):
         measure = np.full((1, measures), amount, dtype=np.int64)
         zero = np.zeros(1, dtype=np.int64)
-        pane.add([(f"c{cell}",)], zero, zero + bucket, measure, ("other",))
+        pane.add([(f"c{cell}",)], zero, zero + bucket, measure)
         pane.covers(number, number + 1)
     expected: Counter[tuple[str, int]] = Counter()
     for cell, bucket, amount in contributions:
@@ -265,11 +270,10 @@ def test_projections_keep_totals(data: st.DataObject) -> None:
             assert projected.values[projected.index == place].sum() == wanted
 
 
-@given(st.text(min_size=1), st.integers(4, 256))
-def test_viewer_buckets_are_in_range_and_stable(viewer: str, buckets: int) -> None:
-    """A viewer always falls into the same bucket, lone surrogates included."""
-    assert 0 <= viewer_bucket(viewer, buckets) < buckets
-    assert viewer_bucket(viewer, buckets) == viewer_bucket(viewer, buckets)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)))
+def test_viewer_hashes_are_those_of_zlib(viewers: list[str]) -> None:
+    """Each viewer's hash is the CRC-32 of its id in UTF-8, whoever else is in the batch."""
+    assert list(viewer_hashes(viewers)) == [zlib.crc32(viewer.encode()) for viewer in viewers]
 
 
 # ---------------------------------------------------------------- exposure

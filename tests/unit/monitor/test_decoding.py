@@ -73,7 +73,7 @@ def test_the_contracts_impression(config: Config) -> None:
     assert columns.ts_ms.tolist() == columns.anchor_ms.tolist() == [1_700_000_000_123]
     assert columns.surface.tolist() == [0]
     assert columns.bucket.tolist() == [zlib.crc32(b"u-1") % 32]
-    assert decoder.names(int(columns.cell[0])) == ("control", "f", "25-34", "4")
+    assert columns.names[int(columns.cell[0])] == ("control", "f", "25-34", "4")
     assert columns.measure.tolist() == [[1, 1_000_000, 1]]
 
 
@@ -84,7 +84,7 @@ def test_the_contracts_engagement(config: Config) -> None:
     assert columns.rejected == []
     assert columns.ts_ms.tolist() == [1_700_000_005_123]
     assert columns.anchor_ms.tolist() == [1_700_000_000_123]
-    assert decoder.names(int(columns.cell[0])) == ("control", "f", "unknown", "4")
+    assert columns.names[int(columns.cell[0])] == ("control", "f", "unknown", "4")
     assert columns.measure.tolist() == [[0, 1]]
 
 
@@ -94,7 +94,7 @@ def test_both_fall_into_the_same_cell_and_bucket(config: Config) -> None:
     acted = EngagementDecoder(config)
     one = shown.decode([encode(impression())])
     other = acted.decode([encode(engagement(viewer={"age": "25-34", "gender": "f"}))])
-    assert shown.names(int(one.cell[0])) == acted.names(int(other.cell[0]))
+    assert one.names[int(one.cell[0])] == other.names[int(other.cell[0])]
     assert one.bucket.tolist() == other.bucket.tolist()
 
 
@@ -121,7 +121,7 @@ def test_absent_values_are_unknown_and_undeclared_ones_other(
     decoder = ImpressionDecoder(config)
     columns = decoder.decode([encode(impression(**changes))])
     assert columns.rejected == []
-    assert decoder.names(int(columns.cell[0])) == cell
+    assert columns.names[int(columns.cell[0])] == cell
 
 
 def test_positions_count_from_1_and_default_to_the_place(config: Config) -> None:
@@ -243,19 +243,19 @@ def test_unlisted_surfaces_are_told_apart_by_nobody(config: Config) -> None:
     assert columns.surface.tolist() == [0, 1, 1]
 
 
-def test_a_million_values_stay_bounded(config: Config) -> None:
+def test_a_million_values_stay_bounded(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers for attribute values are given out anew once the limit is passed."""
     decoder = ImpressionDecoder(config)
-    decoder._items._limit = 50
+    monkeypatch.setattr("monitor.decoding.MOST_NUMBERS", 50)
     for batch in range(20):
         values = [
             encode(impression(items=[item(attrs={"skin_tone": f"{batch}-{n}"}) for n in range(20)]))
             for _ in range(2)
         ]
         columns = decoder.decode(values)
-        names = [decoder.names(int(code))[-1] for code in columns.cell]
+        names = [columns.names[int(code)][-1] for code in columns.cell]
         assert names == [f"{batch}-{n}" for n in range(20)] * 2
-        assert len(decoder._items.names) <= 50 + 20
+        assert len(columns.names) <= 50 + 20
 
 
 def test_no_attributes_at_all() -> None:
@@ -263,4 +263,4 @@ def test_no_attributes_at_all() -> None:
     config = parse_config("surfaces: [home]\nwindows: [{length: 5m, slide: 10s}]")
     decoder = ImpressionDecoder(config)
     columns = decoder.decode([IMPRESSION])
-    assert decoder.names(int(columns.cell[0])) == ()
+    assert columns.names[int(columns.cell[0])] == ()
