@@ -2,7 +2,7 @@
 
 from alerts.events import EventReason
 from monitor.config import Compare, DetectorKind, Metric, Rule
-from monitor.verdicts import Direction, Estimate, ToleranceBand, Verdict
+from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, Verdict
 
 _WORDS = {
     Metric.EXPOSURE_SHARE: "exposure share",
@@ -53,6 +53,10 @@ def _name_slice(verdict: Verdict) -> str:
 
 def _facts(verdict: Verdict, rule: Rule) -> str:
     metric = f"{rule.action} rate" if rule.metric is Metric.ENGAGEMENT_RATE else _WORDS[rule.metric]
+    if verdict.estimate.value is None and verdict.verdict is Outcome.BREACH:
+        return f"{metric} too low to be shown ({verdict.reason})" + _tolerated(
+            verdict.tolerance, verdict.direction
+        )
     if verdict.estimate.value is None:
         return f"{metric} unknown" + (f" ({verdict.reason})" if verdict.reason else "")
     in_percent = rule.metric is not Metric.EXPOSURE_RATE

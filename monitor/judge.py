@@ -12,6 +12,7 @@ from monitor.config.document import encode_custom
 from monitor.detectors import Block, Detector, Evidence, Status, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms
 from monitor.references import ReferenceShares, make_reference
+from monitor.suppression import SUPPRESSED, Flags, hidden_slices
 from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, UnknownVersionError, Verdict
 
 Ints = NDArray[np.int64]
@@ -48,6 +49,8 @@ class _Findings(NamedTuple):
     share: Floats
     reference: Floats
     answers: list[tuple[str, Evidence]]
+    hidden: Flags
+    """(S,) slices that are judged, but not shown."""
 
 
 class _RuleState(Struct):
@@ -74,6 +77,7 @@ class RuleJudge:
         self.latest: list[Verdict] = []
         """Verdicts of the last closed pane."""
         self._actions = config.engagement.actions
+        self._limits = config.limits
         self._reference = (
             make_reference(rule.reference, config.attributes, rule.dimension, config.limits.buckets)
             if rule.reference is not None
@@ -105,12 +109,15 @@ class RuleJudge:
         pane, window = (
             np.concatenate((x, np.zeros((len(missing), *x.shape[1:]), np.int64))) for x in (pane, window)
         )
-        reference = self._reference.of(slices) if self._reference is not None else None
+        reference = self.shares_of(slices)
         self.last_end_ms = closed.end_ms
         if self._reference is not None and reference is None:
+            hidden = hidden_slices(window[:, :, IMPRESSIONS], self._limits)
             self.latest = [
-                self._verdict(s, closed.end_ms, Estimate(support=int(n)), reason="learning the baseline")
-                for s, n in zip(slices, window[:, :, IMPRESSIONS].sum(axis=1), strict=True)
+                self._hide(s, closed.end_ms)
+                if hide
+                else self._verdict(s, closed.end_ms, Estimate(support=int(n)), reason="learning the baseline")
+                for s, n, hide in zip(slices, window[:, :, IMPRESSIONS].sum(axis=1), hidden, strict=True)
             ]
         else:
             self.latest = self._decide(slices, pane, window, reference, closed)
@@ -122,6 +129,10 @@ class RuleJudge:
         slices = [slice_ for slice_, there in zip(closed.slices, here, strict=True) if there]
         self._known.update(dict.fromkeys(slices))
         return closed.pane[here], closed.window[here], slices
+
+    def shares_of(self, slices: list[str]) -> ReferenceShares | None:
+        """What the slices are held against; None without a reference, or while it is learnt."""
+        return self._reference.of(slices) if self._reference is not None else None
 
     @property
     def expected(self) -> list[str]:
@@ -164,9 +175,10 @@ class RuleJudge:
             expected >= self.rule.min_support,
             tolerance,
         )
-        ratios = double_ratio(terms, self._confidence)
+        ratios = double_ratio(terms, self._confidence, adaptive=reference is not None)
         answers = [(d.name, d.update(block, ratios)) for d in self._detectors]
-        found = _Findings(block, support, ratios, *_levels(terms), answers)
+        hidden = hidden_slices(window[:, :, IMPRESSIONS], self._limits)
+        found = _Findings(block, support, ratios, *_levels(terms), answers, hidden)
         wanted = set(self.rule.slices or slices)
         return [self._conclude(found, i) for i, slice_ in enumerate(slices) if slice_ in wanted]
 
@@ -175,6 +187,9 @@ class RuleJudge:
         slice_, end_ms, support = found.block.slices[i], found.block.end_ms, int(found.support[i])
         name, answer = max(found.answers, key=lambda each: int(each[1].status[i]))
         status = Status(int(answer.status[i]))
+        if found.hidden[i]:
+            vanished = found.block.is_share and status is Status.BREACH and answer.direction[i] < 0
+            return self._hide(slice_, end_ms, vanished=vanished, detector=name)
         if status is Status.INSUFFICIENT or not np.isfinite(found.ratios.value[i]):
             few = not found.block.enough[i]
             reason = "too few impressions" if few else "nothing to compare with, or warming up"
@@ -191,6 +206,17 @@ class RuleJudge:
             share=float(found.share[i]),
             reference=float(found.reference[i]),
         )
+
+    def _hide(self, slice_: str, end_ms: int, *, vanished: bool = False, detector: str = "") -> Verdict:
+        """A verdict that tells no number of a slice, not even its impressions.
+
+        A slice that is hardly shown any more is a breach of its reference all the same, as one that is
+        not shown at all; or the worst disparities would be those that nobody is told of.
+        """
+        if not vanished:
+            return self._verdict(slice_, end_ms, Estimate(), reason=SUPPRESSED)
+        answer = {"verdict": Outcome.BREACH, "direction": Direction.LOW, "detector": detector}
+        return self._verdict(slice_, end_ms, Estimate(), reason=SUPPRESSED, **answer)
 
     def _verdict(self, slice_: str, end_ms: int, estimate: Estimate, **decision: Any) -> Verdict:
         """A verdict of this rule; ``insufficient`` unless decided otherwise."""

@@ -182,7 +182,9 @@ class Limits(_Section, frozen=True):
     """Slices of one dimension on one surface; beyond it, slices are summed as `other`."""
     max_record_bytes: Positive = 1_048_576
     suppress_below: Annotated[int, Meta(ge=0)] = 20
-    """Slices with fewer impressions in a window are not shown."""
+    """Slices with fewer impressions in a window are not shown, on panels, in verdicts or in alerts."""
+    min_viewers: Annotated[int, Meta(ge=0)] = 10
+    """Nor slices of fewer viewers, counted by their buckets; beyond ``buckets``, all must be filled."""
 
 
 class Tolerance(_Section, frozen=True):

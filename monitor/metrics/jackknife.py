@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chndtr, chndtrinc, ndtri, stdtrit
 
-from monitor.estimates import t_quantile
+from monitor.estimates import freedom, t_quantile
 from monitor.metrics.rates import rate
 from monitor.metrics.shares import Floats, divide, others
 
@@ -68,16 +68,8 @@ class Replicates(NamedTuple):
 
     @property
     def freedom(self) -> Floats:
-        """Degrees of freedom of the standard error: 2 B / (kurtosis - 1), at most B-1.
-
-        A variance of B values has a relative variance of (kurtosis - 1) / B, one with d degrees of
-        freedom 2 / d: when few buckets carry most of the spread, they are what there is.
-        """
-        buckets, squares = len(self.left), self.deviations**2
-        kurtosis = np.nan_to_num(
-            divide(buckets * (squares**2).sum(axis=0), squares.sum(axis=0) ** 2), nan=1.0
-        )
-        return np.asarray(2 * buckets / np.maximum(kurtosis - 1, 2 * buckets / (buckets - 1)))
+        """Degrees of freedom of the standard error."""
+        return freedom(self.deviations, 0)
 
 
 class Estimates(NamedTuple):

@@ -83,9 +83,9 @@ class Row(NamedTuple):
     """As if impressions were independent."""
 
 
-def _each_run(judge: Callable[[int], Terms], runs: int, enough: Floats) -> Estimates:
+def _each_run(judge: Callable[[int], Terms], runs: int, enough: Floats, *, share: bool) -> Estimates:
     """Disparities of a rule in every run, where it has support."""
-    found = [double_ratio(judge(run), 0.95) for run in range(runs)]
+    found = [double_ratio(judge(run), 0.95, adaptive=share) for run in range(runs)]
     value, lower, upper = (np.array([r[i] for r in found]) for i in range(3))
     return Estimates(value, lower, upper).where(enough > 0)
 
@@ -106,7 +106,7 @@ def _share_rule(
         mine = part[:, run].T
         return share_terms(mine, mine.sum(axis=0), held, counts[:, run].sum(axis=0))
 
-    return _each_run(terms, part.shape[1], enough)
+    return _each_run(terms, part.shape[1], enough, share=True)
 
 
 def _rate_rule(events: Floats, trials: Floats, counts: Floats | None, enough: Floats) -> Estimates:
@@ -114,7 +114,7 @@ def _rate_rule(events: Floats, trials: Floats, counts: Floats | None, enough: Fl
         seen = None if counts is None else counts[:, run].sum(axis=0)
         return rate_terms(events[:, run].T, trials[:, run].T, seen)
 
-    return _each_run(terms, events.shape[1], enough)
+    return _each_run(terms, events.shape[1], enough, share=False)
 
 
 def _binomial(p: Floats, n: Floats) -> Floats:

@@ -87,7 +87,11 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
         ),
         dimensions=["item.tone", "viewer.gender*item.tone"],
         limits=Limits(
-            buckets=draw(st.sampled_from([4, 5])), max_cells=1000, max_record_bytes=MAX_RECORD_BYTES
+            buckets=draw(st.sampled_from([4, 5])),
+            max_cells=1000,
+            max_record_bytes=MAX_RECORD_BYTES,
+            suppress_below=draw(st.sampled_from([0, 2])),
+            min_viewers=draw(st.sampled_from([0, 2])),
         ),
         rules=draw(rule_lists(specs[0].name, engaged=matures)) if rules else [],
     )

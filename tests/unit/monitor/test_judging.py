@@ -41,7 +41,7 @@ def a_config(**rule: Any) -> Config:
                 "time": {"pane": "1h"},
                 "exposure": {"curve": "table", "table": [1.0, 0.8, 0.0], "k": 1},
                 "engagement": {"actions": ["save"], "pane": "1h"},
-                "limits": {"buckets": BUCKETS},
+                "limits": {"buckets": BUCKETS, "suppress_below": 0, "min_viewers": 0},
                 "rules": [{name: value for name, value in chosen.items() if value is not None}],
             }
         )
