@@ -23,7 +23,7 @@ HAS_MAVEN := $(and $(shell command -v java),$(shell command -v mvn))
 COVERAGE = $(if $(filter yes,$(COV)),--cov --cov-report=term)
 
 .DEFAULT_GOAL := help
-.PHONY: help generated demo bench-coverage test lint types layers check format kafka-jars pins clean python
+.PHONY: help generated demo bench-coverage bench-evaluate test lint types layers check format kafka-jars pins clean python
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -38,6 +38,9 @@ test: $(DEV) ## run all the tests, on Apache Kafka where java and mvn are instal
 
 bench-coverage: $(DEV) ## how often 95 % intervals hold the truth (ARGS='--runs 500 --json out.json')
 	@$(DEV_BIN)/python -m tests.statistics.coverage $(ARGS)
+
+bench-evaluate: $(DEV) ## how long 5,000 series take to judge and to show (ARGS='--json out.json')
+	@$(DEV_BIN)/python -m tests.bench.evaluate $(ARGS)
 
 lint: $(DEV) ## check style and format
 	@$(DEV_BIN)/ruff check --quiet && $(DEV_BIN)/ruff format --check --quiet && echo "lint: clean"

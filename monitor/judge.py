@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from monitor.config import Config, DetectorKind, Metric, Rule, Tolerance, meaning_sha256
 from monitor.config.document import encode_custom
-from monitor.detectors import Block, Detector, Evidence, Status, make_detector
+from monitor.detectors import Block, Detector, Status, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms
 from monitor.references import ReferenceShares, make_reference
-from monitor.suppression import SUPPRESSED, Flags, hidden_slices
+from monitor.suppression import SUPPRESSED, hidden_slices
 from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, UnknownVersionError, Verdict
 
 Ints = NDArray[np.int64]
@@ -41,16 +41,22 @@ class ClosedPane(NamedTuple):
 
 
 class _Findings(NamedTuple):
-    """Everything about a closed block that verdicts are made of."""
+    """What verdicts are made of: columns of plain values, since reading arrays one by one is slow."""
 
-    block: Block
-    support: Ints
-    ratios: Ratios
-    share: Floats
-    reference: Floats
-    answers: list[tuple[str, Evidence]]
-    hidden: Flags
-    """(S,) slices that are judged, but not shown."""
+    slices: list[str]
+    end_ms: int
+    support: list[int]
+    enough: list[bool]
+    hidden: list[bool]
+    """Slices that are judged, but not shown."""
+    figures: list[tuple[float, ...]]
+    """Disparity, its lower and upper end; the slice's share or rate, and what it was held against."""
+    known: list[bool]
+    status: list[int]
+    detector: list[str]
+    """The one that decided."""
+    direction: list[int]
+    evidence: list[float]
 
 
 class _RuleState(Struct):
@@ -87,6 +93,7 @@ class RuleJudge:
         tolerances = [spec for spec in rule.detectors if spec.kind is DetectorKind.TOLERANCE]
         self._confidence = (tolerances or rule.detectors)[0].confidence
         self._meaning = meaning_sha256(config)
+        self._band = band(rule.tolerance)
         self._known: dict[str, None] = {}
 
     @property
@@ -164,7 +171,6 @@ class RuleJudge:
         # shares: what the reference expects, never what was seen, or thin slices are judged only when high
         expected = support if reference is None else np.nan_to_num(reference.shares) * support.sum()
         terms = self._terms(window, reference)
-        tolerance = band(self.rule.tolerance)
         block = Block(
             closed.start_ms,
             closed.end_ms,
@@ -173,38 +179,55 @@ class RuleJudge:
             self._terms(pane, reference),
             reference is not None,
             expected >= self.rule.min_support,
-            tolerance,
+            self._band,
         )
         ratios = double_ratio(terms, self._confidence, adaptive=reference is not None)
-        answers = [(d.name, d.update(block, ratios)) for d in self._detectors]
-        hidden = hidden_slices(window[:, :, IMPRESSIONS], self._limits)
-        found = _Findings(block, support, ratios, *_levels(terms), answers, hidden)
+        found = _Findings(
+            slices,
+            closed.end_ms,
+            support.tolist(),
+            block.enough.tolist(),
+            hidden_slices(window[:, :, IMPRESSIONS], self._limits).tolist(),
+            list(zip(*(x.tolist() for x in (*ratios[:3], *_levels(terms))), strict=True)),
+            np.isfinite(ratios.value).tolist(),
+            *self._ask(block, ratios),
+        )
         wanted = set(self.rule.slices or slices)
         return [self._conclude(found, i) for i, slice_ in enumerate(slices) if slice_ in wanted]
 
+    def _ask(self, block: Block, ratios: Ratios) -> tuple[list[int], list[str], list[int], list[float]]:
+        """Status, detector, direction and evidence of each slice.
+
+        The rule is breached when any detector says so; the first that does decides.
+        """
+        answers = [detector.update(block, ratios) for detector in self._detectors]
+        decides = np.argmax([answer.status for answer in answers], axis=0)
+        status, direction, evidence = (
+            np.choose(decides, column).tolist() for column in zip(*answers, strict=True)
+        )
+        return status, [self._detectors[d].name for d in decides.tolist()], direction, evidence
+
     def _conclude(self, found: "_Findings", i: int) -> Verdict:
-        """The rule is breached when any detector says so; the first that does decides."""
-        slice_, end_ms, support = found.block.slices[i], found.block.end_ms, int(found.support[i])
-        name, answer = max(found.answers, key=lambda each: int(each[1].status[i]))
-        status = Status(int(answer.status[i]))
+        """The verdict on one slice."""
+        slice_, end_ms, status = found.slices[i], found.end_ms, found.status[i]
         if found.hidden[i]:
-            vanished = found.block.is_share and status is Status.BREACH and answer.direction[i] < 0
-            return self._hide(slice_, end_ms, vanished=vanished, detector=name)
-        if status is Status.INSUFFICIENT or not np.isfinite(found.ratios.value[i]):
-            few = not found.block.enough[i]
+            vanished = self._reference is not None and status == Status.BREACH and found.direction[i] < 0
+            return self._hide(slice_, end_ms, vanished=vanished, detector=found.detector[i])
+        if status == Status.INSUFFICIENT or not found.known[i]:
+            few = not found.enough[i]
             reason = "too few impressions" if few else "nothing to compare with, or warming up"
-            return self._verdict(slice_, end_ms, Estimate(support=support), reason=reason)
-        value, lower, upper, _ = (float(x[i]) for x in found.ratios)
+            return self._verdict(slice_, end_ms, Estimate(support=found.support[i]), reason=reason)
+        value, lower, upper, share, reference = found.figures[i]
         return self._verdict(
             slice_,
             end_ms,
-            Estimate(value=value, lower=lower, upper=upper, support=support),
-            verdict=Outcome.BREACH if status is Status.BREACH else Outcome.OK,
-            detector=name,
-            evidence=float(answer.evidence[i]),
-            direction=_DIRECTIONS[int(answer.direction[i])],
-            share=float(found.share[i]),
-            reference=float(found.reference[i]),
+            Estimate(value=value, lower=lower, upper=upper, support=found.support[i]),
+            verdict=Outcome.BREACH if status == Status.BREACH else Outcome.OK,
+            detector=found.detector[i],
+            evidence=found.evidence[i],
+            direction=_DIRECTIONS[found.direction[i]],
+            share=share,
+            reference=reference,
         )
 
     def _hide(self, slice_: str, end_ms: int, *, vanished: bool = False, detector: str = "") -> Verdict:
@@ -230,7 +253,7 @@ class RuleJudge:
             window=rule.window,
             pane_end_ms=end_ms,
             estimate=estimate,
-            tolerance=band(rule.tolerance),
+            tolerance=self._band,
             **{"verdict": Outcome.INSUFFICIENT, "detector": self._detectors[0].name} | decision,
         )
 

@@ -7,7 +7,7 @@ from alerts.events import EventReason, EventState, alert_id, decode_event, encod
 from alerts.state import Phase, Run, decode_state, encode_state, series_key
 from alerts.summary import summarise
 from monitor.config import Compare, DetectorKind, Metric
-from monitor.verdicts import Direction, Outcome, UnknownVersionError, Verdict
+from monitor.verdicts import Direction, Estimate, Outcome, UnknownVersionError, Verdict
 from tests.support.timelines import (
     SERIES,
     START_MS,
@@ -139,6 +139,11 @@ ENGAGEMENT = a_rule(metric=Metric.ENGAGEMENT_RATE, action="save", compare=Compar
         ),
         (insufficient(), EventReason.DATA_GONE, "save rate unknown (12 of 100 impressions); too little data"),
         (a_verdict(Outcome.OK, value=0.9), EventReason.CLEARED, "; cleared"),
+        (
+            msgspec.structs.replace(breach(), estimate=Estimate(), share=None, reason="suppressed"),
+            EventReason.BREACH_HELD,
+            "save rate too low to be shown (suppressed); tolerated from 0.8",
+        ),
     ],
 )
 def test_a_summary_fits_its_case(verdict: Verdict, reason: EventReason, expected: str) -> None:
