@@ -1,5 +1,6 @@
 """Rules applied to closed panes: from sums to verdicts, each closed pane once."""
 
+from math import exp, isfinite
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from monitor.config import Config, DetectorKind, Metric, Rule, Tolerance, meaning_sha256
 from monitor.config.document import encode_custom
 from monitor.detectors import Block, Detector, Status, make_detector
-from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms
+from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms, t_quantile
+from monitor.metrics.jackknife import estimate_rate_differences
 from monitor.references import ReferenceShares, make_reference
 from monitor.suppression import SUPPRESSED, hidden_slices
 from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, UnknownVersionError, Verdict
@@ -27,6 +29,7 @@ _SHARE_MEASURE = {
     Metric.EXPOSURE_SHARE: EXPOSURE,
     Metric.TOP_K_SHARE: TOP_K,
     Metric.IMPRESSION_SHARE: IMPRESSIONS,
+    Metric.SKEW_AT_K: TOP_K,
 }
 
 
@@ -94,13 +97,15 @@ class RuleJudge:
         self._confidence = (tolerances or rule.detectors)[0].confidence
         self._meaning = meaning_sha256(config)
         self._band = band(rule.tolerance)
+        self._ratio_band = self._band if rule.metric.parity else _exponential(self._band)
+        """What detectors hold ratios against; a difference or a logarithm goes by its exponential."""
         self._known: dict[str, None] = {}
 
     @property
     def measure(self) -> int:
         """The measure that is the numerator."""
         rule = self.rule
-        if rule.metric is Metric.ENGAGEMENT_RATE and rule.action is not None:
+        if rule.metric.counts_engagements and rule.action is not None:
             return FIRST_ACTION + self._actions.index(rule.action)
         return _SHARE_MEASURE.get(rule.metric, EXPOSURE)
 
@@ -179,21 +184,31 @@ class RuleJudge:
             self._terms(pane, reference),
             reference is not None,
             expected >= self.rule.min_support,
-            self._band,
+            self._ratio_band,
         )
-        ratios = double_ratio(terms, self._confidence, adaptive=reference is not None)
+        ratios = self._compare(terms)
+        figures = ratios[:3] if self.rule.metric.parity else [_log(x) for x in ratios[:3]]
         found = _Findings(
             slices,
             closed.end_ms,
             support.tolist(),
             block.enough.tolist(),
             hidden_slices(window[:, :, IMPRESSIONS], self._limits).tolist(),
-            list(zip(*(x.tolist() for x in (*ratios[:3], *_levels(terms))), strict=True)),
+            list(zip(*(x.tolist() for x in (*figures, *_levels(terms))), strict=True)),
             np.isfinite(ratios.value).tolist(),
             *self._ask(block, ratios),
         )
         wanted = set(self.rule.slices or slices)
         return [self._conclude(found, i) for i, slice_ in enumerate(slices) if slice_ in wanted]
+
+    def _compare(self, terms: Terms) -> Ratios:
+        """The disparities as detectors see them: as ratios, a difference by its exponential."""
+        if self.rule.metric is not Metric.ENGAGEMENT_RATE_DIFFERENCE:
+            return double_ratio(terms, self._confidence, adaptive=self._reference is not None)
+        value, lower, upper = estimate_rate_differences(terms.a.T, terms.b.T, self._confidence)
+        se = (upper - lower) / 2 / t_quantile(self._confidence, terms.a.shape[1])
+        known = np.where(np.isfinite(se), value, np.nan)
+        return Ratios(np.exp(known), np.exp(lower), np.exp(upper), se)
 
     def _ask(self, block: Block, ratios: Ratios) -> tuple[list[int], list[str], list[int], list[float]]:
         """Status, detector, direction and evidence of each slice.
@@ -217,7 +232,7 @@ class RuleJudge:
             few = not found.enough[i]
             reason = "too few impressions" if few else "nothing to compare with, or warming up"
             return self._verdict(slice_, end_ms, Estimate(support=found.support[i]), reason=reason)
-        value, lower, upper, share, reference = found.figures[i]
+        value, lower, upper, share, reference = (x if isfinite(x) else None for x in found.figures[i])
         return self._verdict(
             slice_,
             end_ms,
@@ -228,6 +243,7 @@ class RuleJudge:
             direction=_DIRECTIONS[found.direction[i]],
             share=share,
             reference=reference,
+            reason="" if value is not None else "it has none at all",
         )
 
     def _hide(self, slice_: str, end_ms: int, *, vanished: bool = False, detector: str = "") -> Verdict:
@@ -300,6 +316,17 @@ _DIRECTIONS = {-1: Direction.LOW, 0: Direction.NONE, 1: Direction.HIGH}
 def band(tolerance: Tolerance) -> ToleranceBand:
     """The tolerance as verdicts carry it."""
     return ToleranceBand(low=tolerance.low, high=tolerance.high)
+
+
+def _exponential(tolerance: ToleranceBand) -> ToleranceBand:
+    low, high = (None if limit is None else exp(limit) for limit in (tolerance.low, tolerance.high))
+    return ToleranceBand(low=low, high=high)
+
+
+def _log(ratios: Floats) -> Floats:
+    """Logarithms; minus infinity of 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(ratios))
 
 
 def _levels(terms: Terms) -> tuple[Floats, Floats]:

@@ -117,20 +117,20 @@ class SurfacePanels:
                 exposure = _joined(seen.sums[:, :, EXPOSURE].astype(np.float64), seen.hidden)
                 for metric in inequality_metrics(exposure.T, CONFIDENCE):
                     yield Whole(view.spec.name, seen.dimension, metric)
-                target = self._target(seen, RuleMetric.EXPOSURE_SHARE)
+                target = self._target(seen, {RuleMetric.EXPOSURE_SHARE})
                 if target is not None:
                     for metric in target_metrics(exposure.T, target.T, CONFIDENCE):
                         yield Whole(view.spec.name, seen.dimension, metric)
-                target = self._target(seen, RuleMetric.TOP_K_SHARE)
+                target = self._target(seen, {RuleMetric.TOP_K_SHARE, RuleMetric.SKEW_AT_K})
                 if target is not None:
                     top_k = _joined(seen.sums[:, :, TOP_K].astype(np.float64), seen.hidden)
                     for metric in skew_metrics(top_k.T, target.T):
                         yield Whole(view.spec.name, seen.dimension, metric)
 
-    def _target(self, seen: _Seen, metric: RuleMetric) -> Floats | None:
-        """The reference (S, B) of the dimension's first rule of a metric; None while it is learnt."""
+    def _target(self, seen: _Seen, metrics: set[RuleMetric]) -> Floats | None:
+        """The reference (S, B) of the dimension's first rule of these metrics; None while it is learnt."""
         for judge in self._judges:
-            if judge.rule.dimension == seen.dimension and judge.rule.metric is metric:
+            if judge.rule.dimension == seen.dimension and judge.rule.metric in metrics:
                 reference = judge.shares_of(seen.slices)
                 return None if reference is None else _joined(reference.part, seen.hidden)
         return None

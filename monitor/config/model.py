@@ -26,7 +26,7 @@ class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Metric(StrEnum):
-    """What a rule compares. Each is a ratio of two sums over cells."""
+    """What a rule compares: ratios, where 1 is parity, and two metrics where 0 is."""
 
     EXPOSURE_SHARE = "exposure_share"
     """Slice's position-weighted exposure over all exposure of the surface."""
@@ -38,6 +38,20 @@ class Metric(StrEnum):
     """Exposure per impression: how prominently the slice is placed when shown."""
     ENGAGEMENT_RATE = "engagement_rate"
     """Engagements of one action per impression."""
+    SKEW_AT_K = "skew_at_k"
+    """ln of the slice's share of the top k over its reference; 0 is parity."""
+    ENGAGEMENT_RATE_DIFFERENCE = "engagement_rate_difference"
+    """Engagements per impression minus those of the rest; 0 is parity."""
+
+    @property
+    def parity(self) -> float:
+        """The value when nobody gets less or more."""
+        return 0.0 if self in {Metric.SKEW_AT_K, Metric.ENGAGEMENT_RATE_DIFFERENCE} else 1.0
+
+    @property
+    def counts_engagements(self) -> bool:
+        """Whether it is of an action, and judged when the attribution window is over."""
+        return self in {Metric.ENGAGEMENT_RATE, Metric.ENGAGEMENT_RATE_DIFFERENCE}
 
 
 class Compare(StrEnum):
@@ -188,13 +202,17 @@ class Limits(_Section, frozen=True):
 
 
 class Tolerance(_Section, frozen=True):
-    """A disparity (a ratio; 1 is parity) below ``low`` or above ``high`` is a breach."""
+    """A disparity below ``low`` or above ``high`` is a breach.
 
-    low: PositiveFloat | None = None
-    high: PositiveFloat | None = None
-    clear_low: PositiveFloat | None = None
+    Most are ratios, where 1 is parity; of ``skew_at_k`` and ``engagement_rate_difference`` parity is 0,
+    so ``low`` is negative.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    clear_low: float | None = None
     """A breach on the low side ends when the disparity is at least this (default: ``low``)."""
-    clear_high: PositiveFloat | None = None
+    clear_high: float | None = None
     """A breach on the high side ends when the disparity is at most this (default: ``high``)."""
 
 

@@ -168,6 +168,7 @@ def estimate_rate_differences(events: Floats, trials: Floats, confidence: float 
             (mine.deviations * theirs.deviations).sum(axis=0),
             np.sqrt((mine.deviations**2).sum(axis=0) * (theirs.deviations**2).sum(axis=0)),
         )
+        r = np.nan_to_num(r)  # of buckets that all agree
         lower = p - q - _joined(below, above_rest, r)
         upper = p - q + _joined(above, below_rest, r)
     enough = _enough(events, trials) & _enough(others(events), others(trials))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from monitor.config import Config, parse_config
+from monitor.config import Config, ConfigError, parse_config
 from monitor.estimates import t_quantile
 from monitor.judge import ClosedPane, RuleJudge
 from monitor.verdicts import Direction, Outcome, UnknownVersionError, Verdict, decode_verdict, encode_verdict
@@ -356,3 +357,71 @@ def test_a_top_k_share_is_as_unsure_as_its_few_places() -> None:
     estimate = by_slice(judge.judge(closed(0, sums(a=(5000, 0, 8, 0), b=(5000, 0, 792, 0)))))["a"].estimate
     assert estimate.value == pytest.approx(1.0)
     assert estimate.upper == pytest.approx(np.exp(t_quantile(0.95, BUCKETS) / np.sqrt(8.5)))
+
+
+# ---------------------------------------------------------------- where 0 is parity
+
+
+def test_skew_is_the_logarithm_of_a_top_k_share_over_its_reference() -> None:
+    """The same answers as the ratio has at the tolerance's exponential; numbers on the scale of the skew."""
+    reference = {"targets": {"a": 0.5, "b": 0.3, "c": 0.2}}
+    counts = sums(a=700, b=200, c=(100, 0, 0, 0))
+    skews = by_slice(
+        a_judge(metric="skew_at_k", reference=reference, tolerance={"low": -0.2, "high": 0.2}).judge(
+            closed(0, counts)
+        )
+    )
+    ratios = by_slice(
+        a_judge(
+            metric="top_k_share",
+            reference=reference,
+            tolerance={"low": math.exp(-0.2), "high": math.exp(0.2)},
+        ).judge(closed(0, counts))
+    )
+    for slice_ in "ab":
+        skew, ratio = skews[slice_], ratios[slice_]
+        assert (skew.verdict, skew.direction) == (ratio.verdict, ratio.direction)
+        assert skew.evidence == pytest.approx(ratio.evidence)
+        for end in ("value", "lower", "upper"):
+            assert getattr(skew.estimate, end) == pytest.approx(math.log(getattr(ratio.estimate, end)))
+        assert (skew.tolerance.low, skew.tolerance.high) == (-0.2, 0.2)
+    gone = skews["c"]
+    assert (gone.verdict, gone.direction) == (Outcome.BREACH, Direction.LOW)
+    assert (gone.estimate.value, gone.estimate.lower, gone.reason) == (None, None, "it has none at all")
+    assert gone.estimate.upper is not None
+    assert gone.estimate.upper < -0.2
+    assert decode_verdict(encode_verdict(gone)) == gone
+
+
+def test_a_rate_difference_is_breached_when_its_whole_interval_is_beyond() -> None:
+    """4 % against 10 %: 6 points apart; tolerated are 2, or 10."""
+    rule = {"metric": "engagement_rate_difference", "action": "save", "compare": "rest"}
+    counts = sums(a=(5_005, 0, 0, 203), b=(5_000, 0, 0, 500))
+    for low, outcome in ((-0.02, Outcome.BREACH), (-0.1, Outcome.OK)):
+        found = by_slice(a_judge(**rule, tolerance={"low": low}).judge(closed(0, counts)))["a"]
+        assert found.verdict is outcome
+        assert found.estimate.value == pytest.approx(203 / 5_005 - 0.1)
+        assert found.estimate.lower is not None
+        assert found.estimate.upper is not None
+        assert found.estimate.lower < found.estimate.value < found.estimate.upper < 0
+        assert found.share == pytest.approx(203 / 5_005)
+        assert found.reference == pytest.approx(0.1)
+
+
+def test_a_rate_difference_needs_expected_events() -> None:
+    """Where no interval holds there is no verdict."""
+    rule = {
+        "metric": "engagement_rate_difference",
+        "action": "save",
+        "compare": "rest",
+        "tolerance": {"low": -0.02},
+    }
+    found = by_slice(a_judge(**rule).judge(closed(0, sums(a=(100, 0, 0, 0), b=(900, 0, 0, 9)))))
+    assert {v.verdict for v in found.values()} == {Outcome.INSUFFICIENT}
+
+
+@pytest.mark.parametrize("tolerance", [{"low": 0.8}, {"high": -0.1}, {"low": -0.2, "clear_low": -0.3}])
+def test_where_0_is_parity_a_tolerance_has_it_inside(tolerance: dict[str, float]) -> None:
+    """A ratio's limits, or one on the wrong side, are told."""
+    with pytest.raises(ConfigError, match="a difference"):
+        a_config(metric="skew_at_k", reference={"targets": {"a": 1.0}}, tolerance=tolerance)
