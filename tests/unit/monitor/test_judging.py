@@ -400,10 +400,12 @@ def test_a_rate_difference_is_breached_when_its_whole_interval_is_beyond() -> No
     for low, outcome in ((-0.02, Outcome.BREACH), (-0.1, Outcome.OK)):
         found = by_slice(a_judge(**rule, tolerance={"low": low}).judge(closed(0, counts)))["a"]
         assert found.verdict is outcome
-        assert found.estimate.value == pytest.approx(203 / 5_005 - 0.1)
-        assert found.estimate.lower is not None
-        assert found.estimate.upper is not None
-        assert found.estimate.lower < found.estimate.value < found.estimate.upper < 0
+        value, lower, upper = (found.estimate.value, found.estimate.lower, found.estimate.upper)
+        assert value == pytest.approx(203 / 5_005 - 0.1)
+        assert lower is not None
+        assert value is not None
+        assert upper is not None
+        assert lower < value < upper < 0
         assert found.share == pytest.approx(203 / 5_005)
         assert found.reference == pytest.approx(0.1)
 
