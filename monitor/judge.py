@@ -13,7 +13,7 @@ from monitor.config.document import encode_custom
 from monitor.detectors import Block, Detector, Status, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms, t_quantile
 from monitor.metrics.jackknife import estimate_rate_differences
-from monitor.references import ReferenceShares, make_reference
+from monitor.references import ReferenceShares, declared_slices, make_reference
 from monitor.suppression import SUPPRESSED, hidden_slices
 from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, UnknownVersionError, Verdict
 
@@ -73,6 +73,8 @@ class _RuleState(Struct):
     detectors: dict[str, bytes]
     slices: list[str] = []
     """Every slice judged so far: those that vanish from the data are still answered for."""
+    baseline: str = ""
+    """Identity of what the baseline measures; while it is the same, what was learnt stays."""
 
 
 class RuleJudge:
@@ -86,7 +88,7 @@ class RuleJudge:
         self.latest: list[Verdict] = []
         """Verdicts of the last closed pane."""
         self._actions = config.engagement.actions
-        self._limits = config.limits
+        self._config = config
         self._reference = (
             make_reference(rule.reference, config.attributes, rule.dimension, config.limits.buckets)
             if rule.reference is not None
@@ -124,7 +126,7 @@ class RuleJudge:
         reference = self.shares_of(slices)
         self.last_end_ms = closed.end_ms
         if self._reference is not None and reference is None:
-            hidden = hidden_slices(window[:, :, IMPRESSIONS], self._limits)
+            hidden = hidden_slices(window[:, :, IMPRESSIONS], self._config.limits)
             self.latest = [
                 self._hide(s, closed.end_ms)
                 if hide
@@ -193,7 +195,7 @@ class RuleJudge:
             closed.end_ms,
             support.tolist(),
             block.enough.tolist(),
-            hidden_slices(window[:, :, IMPRESSIONS], self._limits).tolist(),
+            hidden_slices(window[:, :, IMPRESSIONS], self._config.limits).tolist(),
             list(zip(*(x.tolist() for x in (*figures, *_levels(terms))), strict=True)),
             np.isfinite(ratios.value).tolist(),
             *self._ask(block, ratios),
@@ -280,6 +282,22 @@ class RuleJudge:
         parts = [rule.metric, rule.dimension, rule.window, rule.compare, rule.action, rule.reference]
         return msgspec.json.encode([self._meaning, *parts, rule.detectors], enc_hook=encode_custom).decode()
 
+    def _baseline_identity(self) -> str:
+        """What gives learnt shares their meaning, and the word that asks for others.
+
+        Nothing else may be part of it: a baseline is not learnt anew because a rule got another detector,
+        or the configuration another surface.
+        """
+        reference = self.rule.reference
+        if reference is None or reference.baseline is None:
+            return ""
+        rule, config = self.rule, self._config
+        declared = [declared_slices(config.attributes, part) for part in rule.dimension.split("*")]
+        weights = config.exposure if self.measure in {EXPOSURE, TOP_K} else None
+        learns = [self.measure, rule.dimension, declared, config.limits.buckets, weights]
+        asked = [learns, reference.baseline.relearn]
+        return msgspec.json.encode(asked, enc_hook=encode_custom).decode()
+
     def dump(self) -> bytes:
         """The last pane and everything learnt, as one value."""
         return msgspec.msgpack.encode(
@@ -290,22 +308,27 @@ class RuleJudge:
                 self._reference.dump() if self._reference is not None else b"",
                 {d.name: d.dump() for d in self._detectors},
                 list(self._known),
+                self._baseline_identity(),
             )
         )
 
     def restore(self, data: bytes) -> None:
-        """Inverse of :meth:`dump`; memory of a rule that measured something else is not taken."""
+        """Inverse of :meth:`dump`; memory of a rule that measured something else is not taken.
+
+        A baseline has an identity of its own.
+        """
         state = msgspec.msgpack.decode(data, type=_RuleState)
         if state.version > _VERSION:
             raise UnknownVersionError(
                 f"rule state version {state.version}, this program knows up to {_VERSION}"
             )
-        if state.rule != self._identity():
+        same = state.rule == self._identity()
+        if self._reference is not None and (same or self._baseline_identity() == state.baseline != ""):
+            self._reference.restore(state.reference)
+        if not same:
             return
         self.last_end_ms = state.last_end_ms
         self._known = dict.fromkeys(state.slices)
-        if self._reference is not None:
-            self._reference.restore(state.reference)
         for detector in self._detectors:
             detector.restore(state.detectors.get(detector.name, b""))
 

@@ -85,7 +85,8 @@ def _against(rule: Rule) -> str:
         return "the rest"
     if reference.baseline is not None:
         b = reference.baseline
-        return f"baseline: first {b.first}" if b.first is not None else f"baseline: {b.start} to {b.end}"
+        stretch = f"first {b.first}" if b.first is not None else f"{b.start} to {b.end}"
+        return f"baseline: {stretch}" + (f" ({b.relearn})" if b.relearn else "")
     return "targets" if reference.targets else "equal shares"
 
 

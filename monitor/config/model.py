@@ -217,12 +217,17 @@ class Tolerance(_Section, frozen=True):
 
 
 class BaselineReference(_Section, frozen=True):
-    """Shares learnt from a stretch of the log: either its ``first`` length, or from/to in UTC."""
+    """Shares learnt from a stretch of the log: either its ``first`` length, or from/to in UTC.
+
+    Once learnt they stay. Another stretch takes effect with another ``relearn``, never by itself.
+    """
 
     first: Duration | None = None
     start: str | None = None
     """ISO 8601, e.g. ``2019-11-24T00:00:00Z``."""
     end: str | None = None
+    relearn: str = ""
+    """Any word, such as a date: when it changes, the baseline is learnt anew."""
 
 
 class Reference(_Section, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import yaml
@@ -214,6 +215,63 @@ def test_the_memory_of_another_rule_or_a_newer_program_is_not_taken() -> None:
     assert stricter.last_end_ms == T + 2 * HOUR_MS
     with pytest.raises(UnknownVersionError):
         other.restore(dump.replace(b"version\x01", b"version\x02"))
+
+
+BASELINE: dict[str, Any] = {"reference": {"baseline": {"first": "2h"}}}
+BY_DATE: dict[str, Any] = {
+    "reference": {"baseline": {"start": "2023-11-14T22:00:00Z", "end": "2023-11-15T00:00:00Z"}}
+}
+RELEARN: dict[str, Any] = {"reference": {"baseline": {"first": "2h", "relearn": "2024-02-01"}}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [
+        ({**BASELINE, "detectors": [{"kind": "adwin"}]}, True),
+        ({"reference": {"baseline": {"first": "3h"}}}, True),
+        (BY_DATE, True),
+        (RELEARN, False),
+        ({**BASELINE, "metric": "exposure_share"}, False),
+        ({**BASELINE, "dimension": "item.hair"}, False),
+    ],
+)
+def test_a_baseline_is_learnt_anew_only_on_command_or_for_something_else(
+    changed: dict[str, Any], kept: bool
+) -> None:
+    """Another detector or another stretch keeps what was learnt; `relearn`, metric and dimension do not."""
+    judge = a_judge(**BASELINE)
+    for hour in range(3):
+        judge.judge(closed(hour, sums(a=600, b=400)))
+    other = a_judge(**changed)
+    other.restore(judge.dump())
+    shares = other.shares_of(["a"])
+    assert (shares is not None) == kept
+    if shares is not None:
+        assert shares.shares == pytest.approx([0.6])
+
+
+def test_another_surface_does_not_relearn() -> None:
+    """A change that starts the windows anew leaves baselines alone."""
+    config = a_config(**BASELINE)
+    wider = msgspec.structs.replace(config, surfaces=["home", "search"])
+    judge, other = (RuleJudge(c, c.rules[0], "home") for c in (config, wider))
+    for hour in range(2):
+        judge.judge(closed(hour, sums(a=600, b=400)))
+    other.restore(judge.dump())
+    assert other.last_end_ms == 0
+    assert by_slice(other.judge(closed(2, sums(a=1_000))))["b"].reference == pytest.approx(0.4)
+
+
+def test_panes_are_learnt_once_also_when_they_are_judged_again() -> None:
+    """A rule that begins anew in the middle of learning does not count the first half twice."""
+    judge, other = a_judge(**BASELINE), a_judge(**BASELINE, detectors=[{"kind": "adwin"}])
+    judge.judge(closed(0, sums(a=900, b=100)))
+    other.restore(judge.dump())
+    for hour, counts in enumerate(({"a": 900, "b": 100}, {"a": 100, "b": 900})):
+        other.judge(closed(hour, sums(**counts)))
+    shares = other.shares_of(["a"])
+    assert shares is not None
+    assert shares.shares == pytest.approx([0.5])
 
 
 # ---------------------------------------------------------------- too little data
