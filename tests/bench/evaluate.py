@@ -1,6 +1,7 @@
 """How long 5,000 series take to judge and to show, and how much state each holds: ``make bench-evaluate``.
 
-Series are slices x rules (verdicts), or slices x windows (panels), with 32 viewer buckets each.
+Series are slices x rules (verdicts), or slices x windows (panels), with 32 viewer buckets each. Times are
+the processor's (one core), so that a busy machine does not count.
 """
 
 from __future__ import annotations
@@ -98,12 +99,12 @@ def closed_pane(watch: SurfaceWatch, end_ms: int) -> ClosedPane:
 
 
 def median_ms(work: Callable[[int], object], repeats: int, warm: int = 1) -> float:
-    """Median time of some work in milliseconds, after some times that do not count."""
+    """Median processor time of some work in milliseconds, after some times that do not count."""
     times = []
     for repeat in range(warm + repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         work(repeat)
-        times.append(1_000 * (time.perf_counter() - start))
+        times.append(1_000 * (time.process_time() - start))
     return float(np.median(times[warm:]))
 
 
