@@ -1,6 +1,6 @@
 # The commands of this repository; `make help` lists them.
-# Variables: PYTHON (the interpreter to build on), ARGS (for `fairstream demo`), PYTEST_ARGS, COV=no (no coverage),
-# SEED and KILLS (for chaos), SECONDS (how long bench-recovery looks at memory).
+# Variables: PYTHON (the interpreter to build on), ARGS (for `fairstream demo` and benchmarks), PYTEST_ARGS,
+# COV=no (no coverage), SEED and KILLS (for chaos), SECONDS (how long bench-recovery looks at memory).
 
 PYTHON ?= python3
 ARGS ?=
@@ -27,7 +27,8 @@ HAS_MAVEN := $(and $(shell command -v java),$(shell command -v mvn))
 COVERAGE = $(if $(filter yes,$(COV)),--cov --cov-report=term)
 
 .DEFAULT_GOAL := help
-.PHONY: help generated demo test lint types layers check format chaos bench-recovery kafka-jars pins clean python
+.PHONY: help generated demo test lint types layers check format chaos bench-recovery bench-coverage bench-evaluate \
+        kafka-jars pins clean python
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -39,6 +40,12 @@ test: $(DEV) ## run all the tests, on Apache Kafka where java and mvn are instal
 	@$(MAKE) --no-print-directory kafka-jars || { test -z "$$CI" && echo "kafka-jars: failed; going on without"; }
 	@mkdir -p $(BUILD)/coverage
 	@$(DEV_BIN)/python -m pytest $(COVERAGE) $(PYTEST_ARGS)
+
+bench-coverage: $(DEV) ## how often 95 % intervals hold the truth (ARGS='--runs 500 --json out.json')
+	@$(DEV_BIN)/python -m tests.statistics.coverage $(ARGS)
+
+bench-evaluate: $(DEV) ## how long 5,000 series take to judge and to show (ARGS='--json out.json')
+	@$(DEV_BIN)/python -m tests.bench.evaluate $(ARGS)
 
 lint: $(DEV) ## check style and format
 	@$(DEV_BIN)/ruff check --quiet && $(DEV_BIN)/ruff format --check --quiet && echo "lint: clean"

@@ -2,14 +2,18 @@
 
 from alerts.events import EventReason
 from monitor.config import Compare, DetectorKind, Metric, Rule
-from monitor.verdicts import Direction, Estimate, ToleranceBand, Verdict
+from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, Verdict
 
 _WORDS = {
     Metric.EXPOSURE_SHARE: "exposure share",
     Metric.TOP_K_SHARE: "share of the top positions",
     Metric.IMPRESSION_SHARE: "share of impressions",
     Metric.EXPOSURE_RATE: "exposure per impression",
+    Metric.SKEW_AT_K: "share of the top positions",
 }
+
+_DISTANCES = {Metric.SKEW_AT_K: "skew", Metric.ENGAGEMENT_RATE_DIFFERENCE: "difference"}
+"""What the number is where parity is 0."""
 
 _ENDINGS = {
     EventReason.BREACH_STARTED: "",
@@ -52,18 +56,24 @@ def _name_slice(verdict: Verdict) -> str:
 
 
 def _facts(verdict: Verdict, rule: Rule) -> str:
-    metric = f"{rule.action} rate" if rule.metric is Metric.ENGAGEMENT_RATE else _WORDS[rule.metric]
+    metric = f"{rule.action} rate" if rule.metric.counts_engagements else _WORDS[rule.metric]
+    if verdict.estimate.value is None and verdict.verdict is Outcome.BREACH:
+        return f"{metric} too low for a number ({verdict.reason})" + _tolerated(
+            verdict.tolerance, verdict.direction
+        )
     if verdict.estimate.value is None:
         return f"{metric} unknown" + (f" ({verdict.reason})" if verdict.reason else "")
     in_percent = rule.metric is not Metric.EXPOSURE_RATE
     level = f" {_percent(verdict.share)}," if in_percent and verdict.share is not None else ""
     held = f" {_percent(verdict.reference)}" if in_percent and verdict.reference is not None else ""
-    of = ("of its reference" if rule.compare is Compare.REFERENCE else "of the rest's") + held
+    against = ("its reference" if rule.compare is Compare.REFERENCE else "the rest's") + held
+    number = _ratio(verdict.estimate.value)
+    found = (
+        f"{number} of {against}" if rule.metric.parity else f"{_DISTANCES[rule.metric]} {number} to {against}"
+    )
     sign = "" if verdict.detector in {"", DetectorKind.TOLERANCE} else f"; {verdict.detector} decided"
     tolerated = _tolerated(verdict.tolerance, verdict.direction)
-    return (
-        f"{metric}{level} {_ratio(verdict.estimate.value)} {of}{_interval(verdict.estimate)}{tolerated}{sign}"
-    )
+    return f"{metric}{level} {found}{_interval(verdict.estimate)}{tolerated}{sign}"
 
 
 def _interval(estimate: Estimate) -> str:
@@ -80,7 +90,7 @@ def _tolerated(band: ToleranceBand, direction: Direction) -> str:
 
 
 def _ratio(value: float) -> str:
-    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
+    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def _percent(part: float) -> str:

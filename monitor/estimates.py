@@ -43,8 +43,27 @@ def jackknife_se(logs: Floats) -> Floats:
     return np.asarray(np.sqrt((buckets - 1) / buckets * spread))
 
 
-def double_ratio(terms: "Terms", confidence: float) -> Ratios:
-    """(a/b) / (c/d) with a log-t interval.
+def freedom(deviations: Floats, axis: int) -> Floats:
+    """Degrees of freedom of a jackknife's error: 2 B / (kurtosis - 1) of its deviations, at most B-1.
+
+    A variance of B values has a relative variance of (kurtosis - 1) / B, one with d degrees of
+    freedom 2 / d: when few buckets carry most of the spread, they are what there is.
+
+    >>> deviations = np.array([[1.0, -1.0] * 16, [31.0] + [-1.0] * 31])
+    >>> freedom(deviations, 1).round(1)
+    array([31. ,  2.2])
+    """
+    buckets, squares = deviations.shape[axis], deviations**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kurtosis = buckets * (squares**2).sum(axis=axis) / squares.sum(axis=axis) ** 2
+    least = 2 * buckets / (buckets - 1)
+    return np.asarray(2 * buckets / np.maximum(np.nan_to_num(kurtosis, nan=1.0) - 1, least))
+
+
+def double_ratio(terms: "Terms", confidence: float, *, adaptive: bool = False) -> Ratios:
+    """(a/b) / (c/d) with a log-t interval; ``adaptive``: of as much freedom as the buckets show.
+
+    Shares need it with few viewers; rates have the Poisson floor, and would get too wide.
 
     ``value`` is exact, 0 for an absent slice included. For the interval only, an ``a`` of 0 is
     taken as half an average contribution (Haldane 1956; Anscombe 1956), so that absence has an
@@ -61,7 +80,11 @@ def double_ratio(terms: "Terms", confidence: float) -> Ratios:
         known &= np.isfinite(logs).all(axis=1)
         se = np.maximum(jackknife_se(logs), terms.least_se)
         centre = np.where(totals[0] > 0, value, terms.half / totals[1] / (totals[2] / totals[3]))
-        reach = np.exp(t_quantile(confidence, a.shape[1]) * se)
+        quantile: Floats = np.full(len(se), t_quantile(confidence, a.shape[1]))
+        if adaptive:
+            free = freedom(logs - logs.mean(axis=1, keepdims=True), 1)
+            quantile = np.where(known, stdtrit(free, 0.5 + confidence / 2), quantile)
+        reach = np.exp(quantile * se)
         lower = np.where(totals[0] > 0, centre / reach, 0.0)
         found = [np.where(known, x, np.nan) for x in (value, lower, centre * reach, se)]
     return Ratios(*found)

@@ -37,6 +37,8 @@ class BaselineState(Struct):
     learnt: bool = False
     sums: dict[str, list[int]] = {}
     """Sums of the measure per slice and bucket."""
+    through_ms: int = 0
+    """End of the newest pane taken; older ones are not taken again."""
 
 
 class Baseline:
@@ -53,8 +55,9 @@ class Baseline:
     def observe(self, slices: list[str], sums: Ints, start_ms: int, end_ms: int) -> None:
         """Take a closed pane: sums (S, B) of the measure per slice."""
         state = self.state
-        if state.learnt:
+        if state.learnt or end_ms <= state.through_ms:
             return
+        state.through_ms = end_ms
         if state.start_ms < 0 and sums.any():
             state.start_ms, state.end_ms = start_ms, start_ms + (self._spec.first or 0)
         if state.start_ms < 0:

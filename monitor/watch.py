@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from monitor.config import Config, Metric
+from monitor.config import Config
 from monitor.judge import ClosedPane, RuleJudge
 from monitor.progress import Progress
 from monitor.rules import rules_of, window_of
@@ -28,7 +28,7 @@ class SurfaceWatch:
         self._store = store
         self._by_window: dict[tuple[str, Kind], list[RuleJudge]] = {}
         for judge in self.judges:
-            kind = Kind.ENGAGEMENTS if judge.rule.metric is Metric.ENGAGEMENT_RATE else Kind.IMPRESSIONS
+            kind = Kind.ENGAGEMENTS if judge.rule.metric.counts_engagements else Kind.IMPRESSIONS
             self._by_window.setdefault((window_of(config, judge.rule).name, kind), []).append(judge)
         self._load()
 

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from monitor.config import Config, Metric, Rule, config_sha256, meaning_sha256
+from monitor.config import Config, Rule, config_sha256, meaning_sha256
 from monitor.references import declared_slices
 from monitor.rules import rules_of
 
@@ -75,7 +75,8 @@ def print_check(config: Config, file: str, console: Console) -> None:
 
 
 def _metric(rule: Rule) -> str:
-    return f"{rule.action} rate" if rule.metric is Metric.ENGAGEMENT_RATE else rule.metric.replace("_", " ")
+    words = rule.metric.replace("_", " ")
+    return words.replace("engagement", rule.action) if rule.action is not None else words
 
 
 def _against(rule: Rule) -> str:
@@ -84,7 +85,8 @@ def _against(rule: Rule) -> str:
         return "the rest"
     if reference.baseline is not None:
         b = reference.baseline
-        return f"baseline: first {b.first}" if b.first is not None else f"baseline: {b.start} to {b.end}"
+        stretch = f"first {b.first}" if b.first is not None else f"{b.start} to {b.end}"
+        return f"baseline: {stretch}" + (f" ({b.relearn})" if b.relearn else "")
     return "targets" if reference.targets else "equal shares"
 
 

@@ -1,5 +1,6 @@
 """The monitor's Prometheus metrics, computed from its state when it is scraped."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from monitor.progress import Progress
 from monitor.watch import SurfaceWatch
 
 _SLICE = ["surface", "window", "dimension", "slice"]
+_WHOLE = ["surface", "window", "dimension", "metric"]
 _SERIES = ["rule", "surface", "window", "dimension", "slice"]
 
 _HELP = {
@@ -20,6 +22,11 @@ _HELP = {
     "fairness_exposure_share_lower": ("Lower end of the 95 % interval of the exposure share.", _SLICE),
     "fairness_exposure_share_upper": ("Upper end of the 95 % interval of the exposure share.", _SLICE),
     "fairness_engagement_rate": ("Engagements per impression, matured panes only.", [*_SLICE, "action"]),
+    "fairness_engagement_rate_lower": ("Lower end of its 95 % interval.", [*_SLICE, "action"]),
+    "fairness_engagement_rate_upper": ("Upper end of its 95 % interval.", [*_SLICE, "action"]),
+    "fairness_dimension_metric": ("A fairness metric of all slices of a dimension together.", _WHOLE),
+    "fairness_dimension_metric_lower": ("Lower end of its 95 % interval, where one holds.", _WHOLE),
+    "fairness_dimension_metric_upper": ("Upper end of its 95 % interval, where one holds.", _WHOLE),
     "fairness_disparity": ("Ratio of the slice to its reference or the rest; 1 is parity.", _SERIES),
     "fairness_disparity_lower": ("Lower end of the disparity's interval.", _SERIES),
     "fairness_disparity_upper": ("Upper end of the disparity's interval.", _SERIES),
@@ -107,7 +114,10 @@ class FairnessCollector(Collector):
             families["fairness_exposure_share_upper"].add_metric(labels, share.upper)
         for rate in held[1].rates():
             labels = [name, rate.window, rate.dimension, rate.slice, rate.action]
-            families["fairness_engagement_rate"].add_metric(labels, rate.rate)
+            _add_estimate(families, "fairness_engagement_rate", labels, rate[-3:])
+        for whole in held[1].wholes():
+            labels = [name, whole.window, whole.dimension, whole.metric.name]
+            _add_estimate(families, "fairness_dimension_metric", labels, whole.metric[1:])
         for view in surface.panes.views:
             if view.closed.end_ms:
                 families["fairness_window_end_timestamp_seconds"].add_metric(
@@ -115,10 +125,9 @@ class FairnessCollector(Collector):
                 )
 
     def _add_verdicts(self, families: dict[str, GaugeMetricFamily], surface: SurfaceWatch) -> None:
-        floor = self._config.limits.suppress_below
         for verdict in (v for judge in surface.judges for v in judge.latest):
             estimate = verdict.estimate
-            if estimate.value is None or 0 < estimate.support < floor:
+            if estimate.value is None:
                 continue
             labels = [verdict.rule, verdict.surface, verdict.window, verdict.dimension, verdict.slice_]
             for metric, value in (
@@ -145,3 +154,12 @@ class FairnessCollector(Collector):
             families["fairstream_consumer_lag_records"].add_metric(labels, lag)
         for (topic, partition), lag in sorted(self._input_lag().items()):
             families["fairstream_consumer_lag_records"].add_metric([topic, str(partition)], lag)
+
+
+def _add_estimate(
+    families: dict[str, GaugeMetricFamily], name: str, labels: list[str], figures: tuple[float, ...]
+) -> None:
+    """Value, lower and upper end under their names; NaN is left out."""
+    for suffix, figure in zip(("", "_lower", "_upper"), figures, strict=True):
+        if not math.isnan(figure):
+            families[name + suffix].add_metric(labels, figure)

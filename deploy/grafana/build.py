@@ -339,7 +339,7 @@ def exposure() -> list[Panel]:
         panel(
             lines(from_zero=True),
             "Exposure share: $dimension on $surface, $window",
-            share + "Slices with too few impressions (`limits.suppress_below`) are left out.",
+            share + "Slices with too few impressions or viewers are left out (`limits`).",
             "percentunit",
             [query(f"max by (slice) (fairness_exposure_share{{{SHOWN}}})", "{{slice}}")],
         ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from math import inf
 
 from monitor.config.document import Finding
 from monitor.config.durations import Duration
@@ -19,7 +20,7 @@ from monitor.config.model import (
     SinkType,
 )
 
-SHARES = (Metric.EXPOSURE_SHARE, Metric.TOP_K_SHARE, Metric.IMPRESSION_SHARE)
+SHARES = (Metric.EXPOSURE_SHARE, Metric.TOP_K_SHARE, Metric.IMPRESSION_SHARE, Metric.SKEW_AT_K)
 
 
 def cross_check(config: Config) -> list[Finding]:
@@ -134,7 +135,7 @@ def _rule_window(config: Config, path: tuple[str | int, ...], rule: Rule) -> Ite
     if window is None:
         yield Finding((*path, "window"), "no such window", ", ".join(w.name for w in config.windows))
     elif (
-        rule.metric is Metric.ENGAGEMENT_RATE
+        rule.metric.counts_engagements
         and config.engagement.pane > 0
         and window.slide % config.engagement.pane
     ):
@@ -147,11 +148,11 @@ def _rule_window(config: Config, path: tuple[str | int, ...], rule: Rule) -> Ite
 
 def _rule_metric(config: Config, path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
     actions = config.engagement.actions
-    if rule.metric is Metric.ENGAGEMENT_RATE and rule.action not in actions:
+    if rule.metric.counts_engagements and rule.action not in actions:
         yield Finding(
-            (*path, "action"), "engagement_rate needs a configured action", ", ".join(actions) or "(none)"
+            (*path, "action"), f"{rule.metric} needs a configured action", ", ".join(actions) or "(none)"
         )
-    if rule.metric is not Metric.ENGAGEMENT_RATE and rule.action is not None:
+    if not rule.metric.counts_engagements and rule.action is not None:
         yield Finding((*path, "action"), f"{rule.metric} has no action", "leave it out")
     if rule.metric in SHARES and rule.compare is not Compare.REFERENCE:
         yield Finding((*path, "compare"), f"{rule.metric} is compared with a reference", "reference")
@@ -217,18 +218,32 @@ def baseline_ms(text: str) -> int:
 
 
 def _rule_tolerance(path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
-    limits = rule.tolerance
+    limits, parity = rule.tolerance, rule.metric.parity
     path = (*path, "tolerance")
+    what = "a ratio" if parity else "a difference"
     if limits.low is None and limits.high is None:
         yield Finding(path, "neither low nor high", "at least one of them")
-    if limits.low is not None and limits.low > 1:
-        yield Finding((*path, "low"), "above 1", "a ratio of at most 1, such as 0.8")
-    if limits.high is not None and limits.high < 1:
-        yield Finding((*path, "high"), "below 1", "a ratio of at least 1, such as 1.25")
-    if limits.clear_low is not None and not (limits.low or 0) <= limits.clear_low <= 1:
-        yield Finding((*path, "clear_low"), "not between low and 1", "a ratio between low and 1")
-    if limits.clear_high is not None and not 1 <= limits.clear_high <= (limits.high or float("inf")):
-        yield Finding((*path, "clear_high"), "not between 1 and high", "a ratio between 1 and high")
+    for name in ("low", "high", "clear_low", "clear_high") if parity else ():
+        if (getattr(limits, name) or 1) <= 0:
+            yield Finding((*path, name), "not positive", "a ratio above 0")
+    if limits.low is not None and limits.low > parity:
+        example = "0.8" if parity else "-0.2"
+        yield Finding((*path, "low"), f"above {parity:g}", f"{what} of at most {parity:g}, such as {example}")
+    if limits.high is not None and limits.high < parity:
+        example = "1.25" if parity else "0.2"
+        yield Finding(
+            (*path, "high"), f"below {parity:g}", f"{what} of at least {parity:g}, such as {example}"
+        )
+    lowest = -inf if limits.low is None else limits.low
+    if limits.clear_low is not None and not lowest <= limits.clear_low <= parity:
+        yield Finding(
+            (*path, "clear_low"), f"not between low and {parity:g}", f"{what} between low and {parity:g}"
+        )
+    highest = inf if limits.high is None else limits.high
+    if limits.clear_high is not None and not parity <= limits.clear_high <= highest:
+        yield Finding(
+            (*path, "clear_high"), f"not between {parity:g} and high", f"{what} between {parity:g} and high"
+        )
 
 
 _SINK_NEEDS: dict[SinkType, tuple[str, ...]] = {

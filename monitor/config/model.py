@@ -26,7 +26,7 @@ class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Metric(StrEnum):
-    """What a rule compares. Each is a ratio of two sums over cells."""
+    """What a rule compares: ratios, where 1 is parity, and two metrics where 0 is."""
 
     EXPOSURE_SHARE = "exposure_share"
     """Slice's position-weighted exposure over all exposure of the surface."""
@@ -38,6 +38,20 @@ class Metric(StrEnum):
     """Exposure per impression: how prominently the slice is placed when shown."""
     ENGAGEMENT_RATE = "engagement_rate"
     """Engagements of one action per impression."""
+    SKEW_AT_K = "skew_at_k"
+    """ln of the slice's share of the top k over its reference; 0 is parity."""
+    ENGAGEMENT_RATE_DIFFERENCE = "engagement_rate_difference"
+    """Engagements per impression minus those of the rest; 0 is parity."""
+
+    @property
+    def parity(self) -> float:
+        """The value when nobody gets less or more."""
+        return 0.0 if self in {Metric.SKEW_AT_K, Metric.ENGAGEMENT_RATE_DIFFERENCE} else 1.0
+
+    @property
+    def counts_engagements(self) -> bool:
+        """Whether it is of an action, and judged when the attribution window is over."""
+        return self in {Metric.ENGAGEMENT_RATE, Metric.ENGAGEMENT_RATE_DIFFERENCE}
 
 
 class Compare(StrEnum):
@@ -182,27 +196,38 @@ class Limits(_Section, frozen=True):
     """Slices of one dimension on one surface; beyond it, slices are summed as `other`."""
     max_record_bytes: Positive = 1_048_576
     suppress_below: Annotated[int, Meta(ge=0)] = 20
-    """Slices with fewer impressions in a window are not shown."""
+    """Slices with fewer impressions in a window are not shown, on panels, in verdicts or in alerts."""
+    min_viewers: Annotated[int, Meta(ge=0)] = 10
+    """Nor slices of fewer viewers, counted by their buckets; beyond ``buckets``, all must be filled."""
 
 
 class Tolerance(_Section, frozen=True):
-    """A disparity (a ratio; 1 is parity) below ``low`` or above ``high`` is a breach."""
+    """A disparity below ``low`` or above ``high`` is a breach.
 
-    low: PositiveFloat | None = None
-    high: PositiveFloat | None = None
-    clear_low: PositiveFloat | None = None
+    Most are ratios, where 1 is parity; of ``skew_at_k`` and ``engagement_rate_difference`` parity is 0,
+    so ``low`` is negative.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    clear_low: float | None = None
     """A breach on the low side ends when the disparity is at least this (default: ``low``)."""
-    clear_high: PositiveFloat | None = None
+    clear_high: float | None = None
     """A breach on the high side ends when the disparity is at most this (default: ``high``)."""
 
 
 class BaselineReference(_Section, frozen=True):
-    """Shares learnt from a stretch of the log: either its ``first`` length, or from/to in UTC."""
+    """Shares learnt from a stretch of the log: either its ``first`` length, or from/to in UTC.
+
+    Once learnt they stay. Another stretch takes effect with another ``relearn``, never by itself.
+    """
 
     first: Duration | None = None
     start: str | None = None
     """ISO 8601, e.g. ``2019-11-24T00:00:00Z``."""
     end: str | None = None
+    relearn: str = ""
+    """Any word, such as a date: when it changes, the baseline is learnt anew."""
 
 
 class Reference(_Section, frozen=True):

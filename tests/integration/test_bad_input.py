@@ -128,7 +128,9 @@ def test_a_million_attribute_values_are_bounded(
     bootstrap: str, unique: str, tmp_path: Path, spawn: Spawn
 ) -> None:
     """Beyond the cap, combinations are counted in the cell `other`; no impression is lost."""
-    pipeline = Pipeline(bootstrap, unique, tmp_path, spawn, limits={"max_cells": 100, "suppress_below": 1})
+    pipeline = Pipeline(
+        bootstrap, unique, tmp_path, spawn, limits={"max_cells": 100, "suppress_below": 1, "min_viewers": 0}
+    )
     base_ms = now_ms() - now_ms() % 10_000  # one pane
     per_record = 1_000
     for first in range(0, 1_000_000, per_record):

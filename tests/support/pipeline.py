@@ -29,7 +29,7 @@ BASE: dict[str, Any] = {
     "time": {"pane": "10s", "allowed_lateness": "20s", "idle_timeout": "1s", "correction_horizon": "20s"},
     "windows": [{"length": "1m", "slide": "10s"}],
     "engagement": {"actions": ["save"], "attribution_window": "1m", "pane": "10s"},
-    "limits": {"suppress_below": 1},
+    "limits": {"suppress_below": 1, "min_viewers": 0},
     "flush_interval": "200ms",
 }
 

@@ -87,7 +87,11 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
         ),
         dimensions=["item.tone", "viewer.gender*item.tone"],
         limits=Limits(
-            buckets=draw(st.sampled_from([4, 5])), max_cells=1000, max_record_bytes=MAX_RECORD_BYTES
+            buckets=draw(st.sampled_from([4, 5])),
+            max_cells=1000,
+            max_record_bytes=MAX_RECORD_BYTES,
+            suppress_below=draw(st.sampled_from([0, 2])),
+            min_viewers=draw(st.sampled_from([0, 2])),
         ),
         rules=draw(rule_lists(specs[0].name, engaged=matures)) if rules else [],
     )
@@ -112,20 +116,23 @@ def rule_lists(draw: st.DrawFn, window: str, *, engaged: bool) -> list[Rule]:
             [DetectorSpec(kind=DetectorKind.PAGE_HINKLEY)],
         ]
     )
-    metrics = st.sampled_from([Metric.EXPOSURE_SHARE, Metric.IMPRESSION_SHARE, Metric.TOP_K_SHARE])
+    metrics = st.sampled_from(
+        [Metric.EXPOSURE_SHARE, Metric.IMPRESSION_SHARE, Metric.TOP_K_SHARE, Metric.SKEW_AT_K]
+    )
+    chosen = [draw(metrics) for _ in range(2)]
     rules = [
         Rule(
             name=f"share-{number}",
-            metric=draw(metrics),
+            metric=metric,
             dimension="item.tone",
             window=window,
             compare=Compare.REFERENCE,
             reference=draw(references),
-            tolerance=Tolerance(low=0.8, high=1.25),
+            tolerance=Tolerance(low=0.8, high=1.25) if metric.parity else Tolerance(low=-0.2, high=0.2),
             min_support=draw(st.integers(1, 5)),
             detectors=draw(detectors),
         )
-        for number in range(2)
+        for number, metric in enumerate(chosen)
     ]
     rest = Rule(
         name="placed",

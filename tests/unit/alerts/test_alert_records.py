@@ -7,7 +7,7 @@ from alerts.events import EventReason, EventState, alert_id, decode_event, encod
 from alerts.state import Phase, Run, decode_state, encode_state, series_key
 from alerts.summary import summarise
 from monitor.config import Compare, DetectorKind, Metric
-from monitor.verdicts import Direction, Outcome, UnknownVersionError, Verdict
+from monitor.verdicts import Direction, Estimate, Outcome, UnknownVersionError, Verdict
 from tests.support.timelines import (
     SERIES,
     START_MS,
@@ -139,11 +139,26 @@ ENGAGEMENT = a_rule(metric=Metric.ENGAGEMENT_RATE, action="save", compare=Compar
         ),
         (insufficient(), EventReason.DATA_GONE, "save rate unknown (12 of 100 impressions); too little data"),
         (a_verdict(Outcome.OK, value=0.9), EventReason.CLEARED, "; cleared"),
+        (
+            msgspec.structs.replace(breach(), estimate=Estimate(), share=None, reason="suppressed"),
+            EventReason.BREACH_HELD,
+            "save rate too low for a number (suppressed); tolerated from 0.8",
+        ),
     ],
 )
 def test_a_summary_fits_its_case(verdict: Verdict, reason: EventReason, expected: str) -> None:
     """Both sides, tiny ratios, detectors other than the tolerance, no data, and the end."""
     assert expected in summarise(verdict, ENGAGEMENT, reason)
+
+
+def test_metrics_with_parity_0_say_what_their_number_is() -> None:
+    """A skew is a logarithm, a difference is in the unit of the rate; both have a sign."""
+    skew = a_rule(metric=Metric.SKEW_AT_K)
+    text = summarise(breach(-0.65, share=0.081, reference=0.156), skew, EventReason.BREACH_HELD)
+    assert "share of the top positions 8.1 %, skew -0.65 to its reference 15.6 % (" in text
+    apart = a_rule(metric=Metric.ENGAGEMENT_RATE_DIFFERENCE, action="save", compare=Compare.REST)
+    text = summarise(breach(-0.013, share=0.02, reference=0.033), apart, EventReason.BREACH_HELD)
+    assert "save rate 2.0 %, difference -0.013 to the rest's 3.3 % (" in text
 
 
 def test_an_exposure_rate_is_no_percentage() -> None:

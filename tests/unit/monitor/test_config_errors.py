@@ -124,6 +124,7 @@ BAD: list[tuple[str, str, int, str, str, str]] = [
     ("severity: critical", "severity: fatal", 26, "rules[1].severity", "fatal", "info, warning, critical"),
     ("severity: critical", "tolerance: {low: 1.2}", 26, "rules[1].tolerance.low", "1.2", "at most 1"),
     ("severity: critical", "tolerance: {high: 0.9}", 26, "rules[1].tolerance.high", "0.9", "at least 1"),
+    ("severity: critical", "tolerance: {low: -0.8}", 26, "rules[1].tolerance.low", "-0.8", "a ratio above 0"),
     ("severity: critical", "tolerance: {}", 26, "rules[1].tolerance", "", "at least one"),
     (
         "severity: critical",

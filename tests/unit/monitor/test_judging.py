@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
 
-from monitor.config import Config, parse_config
+from monitor.config import Config, ConfigError, parse_config
 from monitor.estimates import t_quantile
 from monitor.judge import ClosedPane, RuleJudge
 from monitor.verdicts import Direction, Outcome, UnknownVersionError, Verdict, decode_verdict, encode_verdict
@@ -41,7 +43,7 @@ def a_config(**rule: Any) -> Config:
                 "time": {"pane": "1h"},
                 "exposure": {"curve": "table", "table": [1.0, 0.8, 0.0], "k": 1},
                 "engagement": {"actions": ["save"], "pane": "1h"},
-                "limits": {"buckets": BUCKETS},
+                "limits": {"buckets": BUCKETS, "suppress_below": 0, "min_viewers": 0},
                 "rules": [{name: value for name, value in chosen.items() if value is not None}],
             }
         )
@@ -215,6 +217,63 @@ def test_the_memory_of_another_rule_or_a_newer_program_is_not_taken() -> None:
         other.restore(dump.replace(b"version\x01", b"version\x02"))
 
 
+BASELINE: dict[str, Any] = {"reference": {"baseline": {"first": "2h"}}}
+BY_DATE: dict[str, Any] = {
+    "reference": {"baseline": {"start": "2023-11-14T22:00:00Z", "end": "2023-11-15T00:00:00Z"}}
+}
+RELEARN: dict[str, Any] = {"reference": {"baseline": {"first": "2h", "relearn": "2024-02-01"}}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [
+        ({**BASELINE, "detectors": [{"kind": "adwin"}]}, True),
+        ({"reference": {"baseline": {"first": "3h"}}}, True),
+        (BY_DATE, True),
+        (RELEARN, False),
+        ({**BASELINE, "metric": "exposure_share"}, False),
+        ({**BASELINE, "dimension": "item.hair"}, False),
+    ],
+)
+def test_a_baseline_is_learnt_anew_only_on_command_or_for_something_else(
+    changed: dict[str, Any], kept: bool
+) -> None:
+    """Another detector or another stretch keeps what was learnt; `relearn`, metric and dimension do not."""
+    judge = a_judge(**BASELINE)
+    for hour in range(3):
+        judge.judge(closed(hour, sums(a=600, b=400)))
+    other = a_judge(**changed)
+    other.restore(judge.dump())
+    shares = other.shares_of(["a"])
+    assert (shares is not None) == kept
+    if shares is not None:
+        assert shares.shares == pytest.approx([0.6])
+
+
+def test_another_surface_does_not_relearn() -> None:
+    """A change that starts the windows anew leaves baselines alone."""
+    config = a_config(**BASELINE)
+    wider = msgspec.structs.replace(config, surfaces=["home", "search"])
+    judge, other = (RuleJudge(c, c.rules[0], "home") for c in (config, wider))
+    for hour in range(2):
+        judge.judge(closed(hour, sums(a=600, b=400)))
+    other.restore(judge.dump())
+    assert other.last_end_ms == 0
+    assert by_slice(other.judge(closed(2, sums(a=1_000))))["b"].reference == pytest.approx(0.4)
+
+
+def test_panes_are_learnt_once_also_when_they_are_judged_again() -> None:
+    """A rule that begins anew in the middle of learning does not count the first half twice."""
+    judge, other = a_judge(**BASELINE), a_judge(**BASELINE, detectors=[{"kind": "adwin"}])
+    judge.judge(closed(0, sums(a=900, b=100)))
+    other.restore(judge.dump())
+    for hour, counts in enumerate(({"a": 900, "b": 100}, {"a": 100, "b": 900})):
+        other.judge(closed(hour, sums(**counts)))
+    shares = other.shares_of(["a"])
+    assert shares is not None
+    assert shares.shares == pytest.approx([0.5])
+
+
 # ---------------------------------------------------------------- too little data
 
 
@@ -356,3 +415,73 @@ def test_a_top_k_share_is_as_unsure_as_its_few_places() -> None:
     estimate = by_slice(judge.judge(closed(0, sums(a=(5000, 0, 8, 0), b=(5000, 0, 792, 0)))))["a"].estimate
     assert estimate.value == pytest.approx(1.0)
     assert estimate.upper == pytest.approx(np.exp(t_quantile(0.95, BUCKETS) / np.sqrt(8.5)))
+
+
+# ---------------------------------------------------------------- where 0 is parity
+
+
+def test_skew_is_the_logarithm_of_a_top_k_share_over_its_reference() -> None:
+    """The same answers as the ratio has at the tolerance's exponential; numbers on the scale of the skew."""
+    reference = {"targets": {"a": 0.5, "b": 0.3, "c": 0.2}}
+    counts = sums(a=700, b=200, c=(100, 0, 0, 0))
+    skews = by_slice(
+        a_judge(metric="skew_at_k", reference=reference, tolerance={"low": -0.2, "high": 0.2}).judge(
+            closed(0, counts)
+        )
+    )
+    ratios = by_slice(
+        a_judge(
+            metric="top_k_share",
+            reference=reference,
+            tolerance={"low": math.exp(-0.2), "high": math.exp(0.2)},
+        ).judge(closed(0, counts))
+    )
+    for slice_ in "ab":
+        skew, ratio = skews[slice_], ratios[slice_]
+        assert (skew.verdict, skew.direction) == (ratio.verdict, ratio.direction)
+        assert skew.evidence == pytest.approx(ratio.evidence)
+        for end in ("value", "lower", "upper"):
+            assert getattr(skew.estimate, end) == pytest.approx(math.log(getattr(ratio.estimate, end)))
+        assert (skew.tolerance.low, skew.tolerance.high) == (-0.2, 0.2)
+    gone = skews["c"]
+    assert (gone.verdict, gone.direction) == (Outcome.BREACH, Direction.LOW)
+    assert (gone.estimate.value, gone.estimate.lower, gone.reason) == (None, None, "it has none at all")
+    assert gone.estimate.upper is not None
+    assert gone.estimate.upper < -0.2
+    assert decode_verdict(encode_verdict(gone)) == gone
+
+
+def test_a_rate_difference_is_breached_when_its_whole_interval_is_beyond() -> None:
+    """4 % against 10 %: 6 points apart; tolerated are 2, or 10."""
+    rule = {"metric": "engagement_rate_difference", "action": "save", "compare": "rest"}
+    counts = sums(a=(5_005, 0, 0, 203), b=(5_000, 0, 0, 500))
+    for low, outcome in ((-0.02, Outcome.BREACH), (-0.1, Outcome.OK)):
+        found = by_slice(a_judge(**rule, tolerance={"low": low}).judge(closed(0, counts)))["a"]
+        assert found.verdict is outcome
+        value, lower, upper = (found.estimate.value, found.estimate.lower, found.estimate.upper)
+        assert value == pytest.approx(203 / 5_005 - 0.1)
+        assert lower is not None
+        assert value is not None
+        assert upper is not None
+        assert lower < value < upper < 0
+        assert found.share == pytest.approx(203 / 5_005)
+        assert found.reference == pytest.approx(0.1)
+
+
+def test_a_rate_difference_needs_expected_events() -> None:
+    """Where no interval holds there is no verdict."""
+    rule = {
+        "metric": "engagement_rate_difference",
+        "action": "save",
+        "compare": "rest",
+        "tolerance": {"low": -0.02},
+    }
+    found = by_slice(a_judge(**rule).judge(closed(0, sums(a=(100, 0, 0, 0), b=(900, 0, 0, 9)))))
+    assert {v.verdict for v in found.values()} == {Outcome.INSUFFICIENT}
+
+
+@pytest.mark.parametrize("tolerance", [{"low": 0.8}, {"high": -0.1}, {"low": -0.2, "clear_low": -0.3}])
+def test_where_0_is_parity_a_tolerance_has_it_inside(tolerance: dict[str, float]) -> None:
+    """A ratio's limits, or one on the wrong side, are told."""
+    with pytest.raises(ConfigError, match="a difference"):
+        a_config(metric="skew_at_k", reference={"targets": {"a": 1.0}}, tolerance=tolerance)

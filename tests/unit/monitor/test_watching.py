@@ -26,7 +26,7 @@ windows: [{length: 1m, slide: 10s}, {length: 4m, slide: 20s}]
 attributes: {item: {tone: {}}}
 time: {pane: 10s, allowed_lateness: 0s, correction_horizon: 20s}
 engagement: {actions: [save], attribution_window: 10s, pane: 10s}
-limits: {buckets: 4, suppress_below: 0}
+limits: {buckets: 4, suppress_below: 0, min_viewers: 0}
 rules:
 - name: tone
   metric: impression_share
