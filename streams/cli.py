@@ -1,4 +1,4 @@
-"""The command line: ``fairstream demo | run | aggregate | monitor | notify | check | simulate | topics``."""
+"""The command line: commands, options, exit codes."""
 
 import argparse
 import json
@@ -77,6 +77,21 @@ def build_parser() -> argparse.ArgumentParser:
     simulate.add_argument("--speed", type=float, help="this many times the speed of the clock")
     simulate.add_argument("--summary", type=Path, help="write a JSON account to this file")
 
+    verify = _with_config(
+        commands.add_parser("verify", help="recount the log, and compare with what fairstream holds")
+    )
+    verify.add_argument("--from", dest="start", type=_moment, help="first event time, ISO 8601 with zone")
+    verify.add_argument("--to", dest="end", type=_moment, help="event time to end before")
+    verify.add_argument(
+        "--monitor",
+        action="append",
+        metavar="URL",
+        help="each monitor; default: the one in the configuration",
+    )
+    verify.add_argument("--panes-only", action="store_true", help="do not ask monitor for its windows")
+    verify.add_argument("--timeout", type=_duration, default=parse_duration("60s"), help="default: 60s")
+    verify.add_argument("--json", type=Path, help="write all figures to this file")
+
     topics = _with_config(commands.add_parser("topics", help="create the topics that are missing"))
     topics.add_argument("--timeout", type=_duration, default=parse_duration("30s"), help="default: 30s")
     return parser
@@ -125,12 +140,8 @@ def _dispatch(options: argparse.Namespace) -> int:
             from streams.demo import run_demo  # noqa: PLC0415 - a command loads only what it needs
 
             return run_demo(summary=options.summary, seconds=options.seconds, screenshot=options.screenshot)
-        case "check":
-            return _check(options)
-        case "topics":
-            return _topics(load_config(options.config), options.timeout / 1000)
-        case "simulate":
-            return _simulate(options)
+        case "check" | "topics" | "simulate" | "verify":
+            return _WITHOUT_LOGS[options.command](options)
         case "run":
             from streams.run import run_all  # noqa: PLC0415
 
@@ -171,12 +182,28 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _topics(config: Config, timeout_s: float) -> int:
+def _topics(options: argparse.Namespace) -> int:
     from streams.topics import create_topics  # noqa: PLC0415
 
-    for name, outcome in sorted(create_topics(config, timeout_s).items()):
+    config = load_config(options.config)
+    for name, outcome in sorted(create_topics(config, options.timeout / 1000).items()):
         print(f"{name}: {outcome}")
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from streams.verify import run_verify  # noqa: PLC0415
+
+    config = load_config(options.config)
+    here = f"http://{config.http.bind}:{config.http.monitor_port}"
+    return run_verify(
+        config,
+        between=(options.start or 0, options.end or sys.maxsize),
+        monitors=options.monitor or [here],
+        panes_only=options.panes_only,
+        timeout_s=options.timeout / 1000,
+        json_file=options.json,
+    )
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -195,3 +222,7 @@ def _simulate(options: argparse.Namespace) -> int:
         speed=1.0 if options.live else options.speed,
         summary=options.summary,
     )
+
+
+_WITHOUT_LOGS = {"check": _check, "topics": _topics, "simulate": _simulate, "verify": _verify}
+"""Commands that speak to a person and end by themselves."""

@@ -98,9 +98,15 @@ def add_pages(
     async def is_ready(view: View, request: Request) -> Response:  # noqa: ARG001
         return text(view, ready())
 
-    @app.page("/-/status")
-    async def tell(view: View, request: Request) -> Response:  # noqa: ARG001
-        return view.bytes(json.dumps(status()).encode(), content_type="application/json")
+    serve_json(app, "/-/status", status)
+
+
+def serve_json(app: faust.App, path: str, tell: Callable[[], Any]) -> None:
+    """Serve what ``tell`` returns, as JSON; it is called in the event loop, between two events."""
+
+    @app.page(path)
+    async def told(view: View, request: Request) -> Response:  # noqa: ARG001
+        return view.bytes(json.dumps(tell()).encode(), content_type="application/json")
 
 
 async def bury(dead_letter: ChannelT[bytes], event: EventT[bytes], detail: str) -> None:

@@ -17,10 +17,12 @@ from faust.types import EventT
 from monitor.config import Config, meaning_sha256
 from monitor.progress import Progress
 from monitor.snapshots import HeartbeatRecord, PanesRecord, decode_record
-from monitor.surface import Applied
+from monitor.surface import Applied, WindowViews
 from monitor.verdicts import Outcome, UnknownVersionError, Verdict, encode_verdict
 from monitor.watch import SurfaceWatch
+from monitor.windows import SlidingWindow
 from streams.durable import DurableTable
+from streams.faust_app import serve_json
 from streams.faust_role import FaustRole
 from streams.metrics import FairnessCollector
 
@@ -84,6 +86,7 @@ class MonitorRole(FaustRole):
         self._told: dict[int, dict[str, int]] = {}
         self._verdicts = self.app.topic(topics.verdicts, key_type=bytes, value_type=bytes)
         self.registry.register(FairnessCollector(config, self.watches, self.input_lag))
+        serve_json(self.app, "/-/windows", self.windows)
 
     # --- records in --------------------------------------------------------------------
 
@@ -159,6 +162,21 @@ class MonitorRole(FaustRole):
 
     # --- what it says of itself --------------------------------------------------------
 
+    def windows(self) -> list[dict[str, Any]]:
+        """Every closed and matured window of this process's surfaces, as ``fairstream verify`` asks for it.
+
+        Sums are per dimension and slice, of shape (buckets, measures): impressions, micro-exposure,
+        impressions in the top k, one count for each action.
+        """
+        return [
+            held_window(surface, view, window)
+            for watch in self.watches.values()
+            for surface in watch.surfaces.values()
+            for view in surface.panes.views
+            for window in (view.closed, view.matured)
+            if window is not None and window.end_ms
+        ]
+
     def status(self) -> dict[str, Any]:
         """Progress for ``run``: the summary so far, and how far each partition has dealt with the sources."""
         progress = {str(number): told for number, told in self._told.items()}
@@ -177,6 +195,24 @@ class MonitorRole(FaustRole):
             "panes_sealed": sum(s.panes_sealed for s in surfaces),
             "surfaces": sorted(s.surface for s in surfaces),
         }
+
+
+def held_window(surface: SurfaceWatch, view: WindowViews, window: SlidingWindow) -> dict[str, Any]:
+    """A window with its sums, ready for JSON."""
+    panes = surface.panes
+    dimensions = {}
+    for dimension, place in panes.projections.places.items():
+        slices = panes.projections.slices(dimension)
+        sums = window.totals[place].array(len(slices), panes.layout).tolist()
+        dimensions[dimension] = dict(zip(slices, sums, strict=True))
+    return {
+        "surface": surface.surface,
+        "window": view.spec.name,
+        "view": "matured" if window is view.matured else "closed",
+        "start_ms": window.span.start_ms,
+        "end_ms": window.span.end_ms,
+        "dimensions": dimensions,
+    }
 
 
 def run_monitor(config: Config, *, instance: str, summary: Path | None = None) -> int:

@@ -16,8 +16,8 @@ from monitor.config import Config
 from monitor.store import MemoryStore
 from monitor.verdicts import Verdict
 from monitor.watch import SurfaceWatch
+from streams.verify.recount import LogRecord
 from tests.support.core import Listener, told_by
-from tests.support.recount import LogRecord
 
 CUT_RECORDS = 500
 VerdictKey = tuple[str, str, str, str, int]

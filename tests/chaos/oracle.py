@@ -12,10 +12,10 @@ from typing import Any
 from alerts.events import AlertEvent, Series, decode_event
 from monitor.snapshots import Kind, PaneSnapshot
 from monitor.verdicts import Verdict, decode_verdict
+from streams.verify.recount import ACCEPTED, Cell, Judged, LogRecord, recount
 from tests.chaos.calm import VerdictKey, calm_alerts, calm_verdicts, key_of
 from tests.support.core import Sent, sums_of
 from tests.support.pipeline import Pipeline, Received
-from tests.support.recount import ACCEPTED, Cell, Judged, LogRecord, recount
 
 Pane = tuple[str, str, int, int]
 """Surface, kind, source partition, start."""

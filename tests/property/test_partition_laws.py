@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from monitor.config import Config
 from monitor.partition import count_reasons
 from monitor.snapshots import Kind, PaneSnapshot, is_partial, supersede
+from streams.verify.recount import ACCEPTED, Judged, LogRecord, pane_ms, recount, sum_up
 from tests.support.core import Reader, Sent, batch_of, new_decoder, sources_of, sums_of
-from tests.support.recount import ACCEPTED, Judged, LogRecord, pane_ms, recount, sum_up
 from tests.support.strategies import PARTITIONS, batch_cuts, configs, logs
 
 pytestmark = pytest.mark.property

@@ -46,8 +46,8 @@ from monitor.verdicts import (
     encode_verdict,
 )
 from monitor.windows import PaneSeries, Part, SlidingWindow
+from streams.verify.recount import LogRecord, weight
 from tests.support.core import batch_of
-from tests.support.recount import LogRecord, weight
 from tests.support.strategies import START_MS, exposures, seconds
 
 pytestmark = pytest.mark.property

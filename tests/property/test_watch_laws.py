@@ -14,8 +14,8 @@ from monitor.surface import Applied
 from monitor.verdicts import Outcome, Verdict
 from monitor.watch import SurfaceWatch
 from monitor.windows import SlidingWindow
+from streams.verify.recount import Judged, by_slice, recount, sum_up
 from tests.support.core import Heartbeat, Listener, Sent, Told, sums_of_slices, told_by
-from tests.support.recount import Judged, by_slice, recount, sum_up
 from tests.support.strategies import PARTITIONS, batch_cuts, configs, logs
 
 pytestmark = pytest.mark.property

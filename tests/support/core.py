@@ -19,7 +19,7 @@ from monitor.store import MemoryStore, Store
 from monitor.surface import Applied
 from monitor.verdicts import Verdict
 from monitor.watch import SurfaceWatch
-from tests.support.recount import Cell, LogRecord, Sums
+from streams.verify.recount import Cell, LogRecord, Sums
 
 Source = tuple[Kind, int]
 

@@ -68,9 +68,13 @@ class Pipeline:
         ports = {f"{role}_port": free_port() for role in ("aggregate", "monitor", "notify")}
         data["http"] = ports | changes.get("http", {})
         self.file.write_text(yaml.safe_dump(data), encoding="utf-8")
-        self.config: Config = parse_config(self.file.read_text(encoding="utf-8"), str(self.file))
+        self.config = self.reload()
         create_topics(self.config)
         self.producer = Producer(producer_settings(self.config.kafka) | {"log_level": 0})
+
+    def reload(self) -> Config:
+        """Read the configuration from its file, which a test may have changed."""
+        return parse_config(self.file.read_text(encoding="utf-8"), str(self.file))
 
     @property
     def topics(self) -> Any:

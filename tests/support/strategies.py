@@ -29,7 +29,7 @@ from monitor.config import (
 )
 from monitor.config.crosscheck import cross_check
 from monitor.config.model import BaselineReference
-from tests.support.recount import LogRecord
+from streams.verify.recount import LogRecord
 
 START_MS = 1_700_000_000_000
 """About when the logs begin; aligned to every pane used here."""

@@ -13,8 +13,8 @@ from monitor.store import MemoryStore
 from monitor.verdicts import Direction, Outcome, Verdict
 from monitor.watch import SurfaceWatch
 from streams.replay import START_MS, SURFACE, SWITCH_MS, iter_replay
+from streams.verify.recount import LogRecord
 from tests.support.core import Listener, Reader
-from tests.support.recount import LogRecord
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

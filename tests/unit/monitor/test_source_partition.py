@@ -11,8 +11,8 @@ from monitor.pane_sums import cells_per_part
 from monitor.partition import Resume, SourcePartition, count_reasons, pane_clock
 from monitor.rejections import Reason
 from monitor.snapshots import Kind, PaneSnapshot, encode_raw
+from streams.verify.recount import LogRecord
 from tests.support.core import batch_of
-from tests.support.recount import LogRecord
 
 PANE_MS = 10_000
 T = 1_700_000_000_000

@@ -4,12 +4,10 @@ It shares nothing with the measuring core but the configuration's model: JSON is
 sums are dictionaries, and whether an event is late follows from reading its partition's log from the start.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from monitor.config import Attribute, Config, Curve
@@ -55,6 +53,7 @@ class Judged(NamedTuple):
 
     record: LogRecord
     fate: str
+    ts_ms: int
     contributions: list[Contribution]
 
 
@@ -64,16 +63,19 @@ class BadRecordError(ValueError):
 
 def recount(config: Config, log: Iterable[LogRecord]) -> list[Judged]:
     """Judge every record of a log; each partition's records must come in the order of their offsets."""
+    return list(iter_recount(config, log))
+
+
+def iter_recount(config: Config, log: Iterable[LogRecord]) -> Iterator[Judged]:
+    """The same, record by record."""
     watermarks: dict[tuple[str, int], int] = {}
-    judged = []
     for record in log:
         source = (record.kind, record.partition)
         watermark_ms = watermarks.get(source, 0)
         fate, ts_ms, contributions = _judge(config, record, watermark_ms)
         if fate == ACCEPTED:
             watermarks[source] = max(watermark_ms, ts_ms)
-        judged.append(Judged(record, fate, contributions if fate == ACCEPTED else []))
-    return judged
+        yield Judged(record, fate, ts_ms, contributions)
 
 
 def pane_ms(config: Config, kind: str) -> int:
@@ -244,6 +246,11 @@ def _attributes(config: Config) -> list[str]:
     names = ["variant"] if attributes.variant is not None else []
     names += [f"viewer.{name}" for name in attributes.viewer]
     return names + [f"item.{name}" for name in attributes.item]
+
+
+def other_cell(config: Config) -> Cell:
+    """The cell of what does not fit under ``limits.max_cells``."""
+    return ("other",) * len(_attributes(config))
 
 
 def _value(given: str | None, attribute: Attribute) -> str:
