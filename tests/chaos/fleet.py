@@ -18,6 +18,8 @@ from tests.support.processes import Child
 
 CREW = (("aggregate", 2), ("monitor", 2), ("notify", 1))
 TOPICS_READ = {"aggregate": ("impressions", "engagements"), "monitor": ("panes",), "notify": ("verdicts",)}
+STALLED_AFTER = "20s"
+HEALTH_EVERY_S = 2.0
 RESTART_S = 0.5
 """How long a supervisor takes to start again what has died."""
 STOP_TIMEOUT_S = 30.0
@@ -42,7 +44,7 @@ class Seat:
         """To a port of its own, in a configuration of its own."""
         self.port = free_port()
         data = yaml.safe_load(self._pipeline.file.read_text(encoding="utf-8"))
-        data["http"] = {f"{self.role}_port": self.port}
+        data["http"] = {f"{self.role}_port": self.port, "stalled_after": STALLED_AFTER}
         self._file = self._pipeline.file.with_name(f"{self.name}-{self.port}.yaml")
         self._file.write_text(yaml.safe_dump(data), encoding="utf-8")
 
@@ -91,12 +93,19 @@ class Seat:
 
     def ready(self) -> bool:
         """Whether it says so."""
+        return self._answer("/-/ready") == 200
+
+    def unhealthy(self) -> bool:
+        """Whether it says so; one that does not answer is starting or ending."""
+        return self._answer("/-/healthy") == 503
+
+    def _answer(self, path: str) -> int | None:
         if not self.running:
-            return False
+            return None
         try:
-            return httpx.get(self._url("/-/ready"), timeout=2.0).status_code == 200
+            return httpx.get(self._url(path), timeout=2.0).status_code
         except httpx.TransportError:
-            return False
+            return None
 
     def _url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -113,7 +122,8 @@ class Fleet:
             for seat in (Seat(pipeline, spawn, role, number) for number in range(1, count + 1))
         }
         self.exits: Counter[str] = Counter()
-        """Ends that nobody asked for, by role and exit code."""
+        """Ends that nobody asked for, by role and exit code; `unhealthy`: ended by the supervisor."""
+        self._looked_s = time.monotonic()
         self._pipeline = pipeline
         self._spawn = spawn
 
@@ -137,14 +147,24 @@ class Fleet:
         del self.seats[seat.name]
 
     def tend(self) -> None:
-        """Start again what has ended by itself, and what is due."""
+        """Start again what has ended by itself, what is unhealthy, and what is due."""
         now_s = time.monotonic()
+        if now_s - self._looked_s >= HEALTH_EVERY_S:
+            self._looked_s = now_s
+            self._end_unhealthy(now_s)
         for seat in self.seats.values():
             if seat.restart_s is not None:
                 if now_s >= seat.restart_s:
                     seat.start()
             elif seat.child is not None and (code := seat.child.exit_code) is not None:
                 self.exits[f"{seat.role}:{code}"] += 1
+                seat.restart_s = now_s + RESTART_S
+
+    def _end_unhealthy(self, now_s: float) -> None:
+        for seat in self.seats.values():
+            if seat.child is not None and seat.unhealthy():
+                self.exits[f"{seat.role}:unhealthy"] += 1
+                seat.child.kill()
                 seat.restart_s = now_s + RESTART_S
 
     def of(self, role: str) -> list[Seat]:
