@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ STOP_TIMEOUT_S = 20.0
 _FIRST_RESTART_S = 1.0
 _LAST_RESTART_S = 30.0
 POLL_S = 0.25
+_ASK_S = 5.0
+"""How often a role is asked whether it is healthy."""
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
 Statuses = dict[str, dict[str, Any] | None]
@@ -55,7 +58,7 @@ def role_specs(config: Config) -> list[RoleSpec]:
 
 
 class _Child:
-    """One role's process, restarted when it dies."""
+    """One role's process, restarted when it dies or says that it is stuck."""
 
     def __init__(self, spec: RoleSpec, config_file: Path, directory: Path, log_file: Path | None) -> None:
         self.spec = spec
@@ -64,6 +67,7 @@ class _Child:
         self._log_file = log_file
         self._restart_s: float | None = None
         self._backoff_s = _FIRST_RESTART_S
+        self._ask_s = time.monotonic() + _ASK_S
         options = [
             "--config",
             str(config_file),
@@ -84,9 +88,14 @@ class _Child:
             )
 
     def tend(self, now_s: float) -> None:
-        """Restart a process that died, later each time."""
+        """Restart a process that died, later each time; kill one that is stuck: nothing is lost by it."""
         code = self.process.poll()
         if code is None:
+            if now_s >= self._ask_s:
+                self._ask_s = now_s + _ASK_S
+                if self._says_it_is_stuck():
+                    log.error("%s is not healthy; killing it", self.spec.role)
+                    self.process.kill()
             return
         if code == EX_CONFIG:
             raise ConfigurationRefusedError(self.spec.role)
@@ -99,11 +108,25 @@ class _Child:
             self.restarts += 1
             self.process = self._start()
 
+    def _page(self, name: str) -> str:
+        return f"http://{self.spec.host}:{self.spec.port}/-/{name}"
+
+    def _says_it_is_stuck(self) -> bool:
+        """Whether the role answers that it is not healthy; one that does not answer may be starting."""
+        if not self.spec.port:
+            return False
+        try:
+            with urllib.request.urlopen(self._page("healthy"), timeout=2.0):
+                return False
+        except urllib.error.HTTPError as answer:
+            return answer.code == HTTPStatus.SERVICE_UNAVAILABLE
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            return False
+
     def status(self) -> dict[str, Any] | None:
         """The role's own account of itself, or None while it does not answer."""
-        url = f"http://{self.spec.host}:{self.spec.port}/-/status"
         try:
-            with urllib.request.urlopen(url, timeout=2.0) as answer:
+            with urllib.request.urlopen(self._page("status"), timeout=2.0) as answer:
                 found: dict[str, Any] = json.load(answer)
                 return found
         except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError):

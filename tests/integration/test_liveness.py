@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -152,3 +153,25 @@ def test_ready_is_false_while_a_rebalance_runs(pipeline: Pipeline, role: str) ->
     wait_answer(port, "ready", 503, traffic, [first, third])
     wait_answer(port, "ready", 200, traffic, [first, third])
     second.send(signal.SIGCONT)
+
+
+def test_run_restarts_a_role_that_is_stuck(
+    pipeline: Pipeline, private_kafka: ApacheKafka, tmp_path: Path, spawn: Spawn
+) -> None:
+    """`fairstream run` believes what notify says of itself, and the summary tells."""
+    summary = tmp_path / "summary.json"
+    run = spawn(pipeline.command("run", "--summary", str(summary)), name="run")
+    traffic = Traffic(pipeline)
+    wait_answer(port_of(pipeline, "notify"), "ready", 200, traffic, [run])
+    client = f"{pipeline.config.kafka.group_prefix}-notify"
+    private_kafka.throttle(client, 200)
+
+    def restarted() -> bool:
+        traffic.step()
+        return "notify is not healthy; killing it" in run.output()
+
+    wait_for(restarted, WAIT_S, "notify to be killed", watch=[run], interval_s=0.2)
+    private_kafka.throttle(client, None)
+    wait_answer(port_of(pipeline, "notify"), "ready", 200, traffic, [run])
+    assert run.stop() == 0
+    assert json.loads(summary.read_text())["restarts"]["notify"] >= 1
