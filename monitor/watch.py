@@ -12,7 +12,7 @@ from monitor.store import Store
 from monitor.sums import Sums
 from monitor.surface import Applied, SurfacePanes
 from monitor.verdicts import Outcome, Verdict
-from monitor.windows import SlidingWindow
+from monitor.windows import Pane, SlidingWindow
 
 
 class SurfaceWatch:
@@ -89,7 +89,7 @@ class SurfaceWatch:
         end = max(window.end_ms, min(judge.last_end_ms for judge in judges))
         window.advance(end)  # after a restart: to where it was
         if end == 0:
-            end = min(series.panes, default=through)
+            end = min((start for start, pane in series.panes.items() if self._shown(pane)), default=through)
         while end + slide <= through:
             end += slide
             window.advance(end)
@@ -97,6 +97,13 @@ class SurfaceWatch:
             if window.empty:
                 coming = min((start for start in series.panes if start >= end), default=through)
                 end = max(end, min(coming, through - slide))
+
+    def _shown(self, pane: Pane) -> bool:
+        """Whether a pane has impressions. Judging begins with the first that has, whatever came first.
+
+        An engagement may be of an impression from before the log, and be heard of sooner or later.
+        """
+        return any(sums.flat[:: self.panes.layout.measures].any() for sums in pane.slices)
 
     def _closed(self, window: SlidingWindow, dimension: str, end_ms: int) -> ClosedPane:
         projections, layout = self.panes.projections, self.panes.layout

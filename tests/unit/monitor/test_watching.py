@@ -78,6 +78,14 @@ def test_each_pane_is_judged_once_in_order(feed: Feed) -> None:
     assert len(feed.listener.verdicts) == 2 * 27
 
 
+def test_judging_begins_with_the_first_impressions(feed: Feed) -> None:
+    """Whatever came first: an engagement of an impression from before the log makes no pane to judge."""
+    early = PaneSnapshot(T - 3 * PANE_MS, 0, 0, 0, 1, [("a",)], _u4(0), _i8(1))
+    assert feed.watch.apply(Kind.ENGAGEMENTS, 7, early) is Applied.APPLIED
+    fill(feed, range(4))
+    assert ends(feed)[0] == 1
+
+
 def test_a_window_slides_over_gaps(feed: Feed) -> None:
     """The window holds what its six panes hold, whether they have data or not."""
     for pane in (0, 1, 9, 20):
