@@ -25,7 +25,7 @@ from monitor.rejections import Reason
 from monitor.snapshots import Kind, SourceProgress
 from streams.build import register_info
 from streams.clients import consumer_settings, producer_settings
-from streams.faust_app import EX_SOFTWARE
+from streams.exits import EX_SOFTWARE
 from streams.http import Probe, serve
 from streams.liveness import Stall, end_offset, reach_of
 from streams.metrics import OVERFLOW_HELP

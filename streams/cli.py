@@ -15,10 +15,9 @@ from rich.console import Console
 from monitor.config import Config, ConfigError, config_schema, parse_config, parse_duration
 from streams.build import fairstream_version
 from streams.clients import SecretFileError
+from streams.exits import EX_CONFIG, EX_UNAVAILABLE
 from streams.logs import set_up_logging
 
-EX_CONFIG = 78
-EX_UNAVAILABLE = 69
 ROLES = ("aggregate", "monitor", "notify")
 
 

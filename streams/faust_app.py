@@ -18,13 +18,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from monitor.config import Config
 from monitor.rejections import Reason
 from streams.clients import MAX_RECORD_BYTES, faust_credentials
+from streams.exits import EX_SOFTWARE
 from streams.faust_consumer import SteadyTransport
 from streams.summary import write_summary
 
 log = logging.getLogger(__name__)
-
-EX_SOFTWARE = 70
-"""Exit code after an error that must not be acknowledged away."""
 
 
 class SteadyApp(faust.App):

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 from monitor.config import Config
+from streams.exits import EX_CONFIG
 from streams.summary import write_summary
 from streams.supervisor import (
-    EX_CONFIG,
     POLL_S,
     ConfigurationRefusedError,
     Supervisor,

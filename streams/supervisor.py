@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from monitor.config import Config
 from streams.embedded import dies_with_parent
+from streams.exits import EX_CONFIG
 
 log = logging.getLogger(__name__)
 
-EX_CONFIG = 78
 STOP_TIMEOUT_S = 20.0
 _FIRST_RESTART_S = 1.0
 _LAST_RESTART_S = 30.0

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from monitor.config import Config
 from streams.clients import group_reader
+from streams.exits import EX_UNAVAILABLE
 from streams.liveness import begin_offsets
 from streams.verify.compare import (
     PublishedPanes,
@@ -27,7 +28,6 @@ from streams.verify.read import read_topic, text_headers
 from streams.verify.recount import LogRecord
 from streams.verify.tally import Letter, Tally
 
-EX_UNAVAILABLE = 69
 SHOWN = 20
 ANSWER_S = 30.0
 Stretch = tuple[int, int]

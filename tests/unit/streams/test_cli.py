@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.cli import EX_CONFIG, EX_UNAVAILABLE, main
+from streams.cli import main
+from streams.exits import EX_CONFIG, EX_UNAVAILABLE
 from tests.support.ports import free_port
 
 GOOD = """\
