@@ -91,11 +91,11 @@ def test_healthy_is_false_when_writes_do_not_get_through_and_true_when_it_is_awa
     children = [pipeline.start(role) for role in ROLES]
     for role in ROLES:
         wait_answer(port_of(pipeline, role), "ready", 200, traffic, children)
-    for role in reversed(ROLES):
-        port, client = port_of(pipeline, role), f"{pipeline.config.kafka.group_prefix}-{role}"
-        wait_answer(port, "healthy", 200, traffic, children)
-        private_kafka.throttle(client, 200)
-        wait_answer(port, "healthy", 503, traffic, children)
+    clients = {role: f"{pipeline.config.kafka.group_prefix}-{role}" for role in ROLES}
+    for role in reversed(ROLES):  # downstream first, so that records wait for each of them
+        private_kafka.throttle(clients[role], 200)
+        wait_answer(port_of(pipeline, role), "healthy", 503, traffic, children)
+    for client in clients.values():
         private_kafka.throttle(client, None)
 
     private_kafka.stop(hard=True)
@@ -138,21 +138,30 @@ def test_ready_is_false_until_the_state_is_recovered(pipeline: Pipeline) -> None
     assert (200, 503) in told
 
 
-@pytest.mark.parametrize("role", ["monitor", "aggregate"])
-def test_ready_is_false_while_a_rebalance_runs(pipeline: Pipeline, role: str) -> None:
+def test_ready_is_false_while_a_rebalance_runs(pipeline: Pipeline) -> None:
     """A third process joins while the second is paused: the first waits for it, and says so."""
     traffic = Traffic(pipeline)
-    first = pipeline.start(role)
-    port = port_of(pipeline, role)
-    wait_answer(port, "ready", 200, traffic, [first])
-    second_port = free_port()
-    second = pipeline.start(role, "two", second_port)
-    wait_answer(second_port, "ready", 200, traffic, [first, second])
-    second.send(signal.SIGSTOP)
-    third = pipeline.start(role, "three", free_port())
-    wait_answer(port, "ready", 503, traffic, [first, third])
-    wait_answer(port, "ready", 200, traffic, [first, third])
-    second.send(signal.SIGCONT)
+    ports = {role: port_of(pipeline, role) for role in ("aggregate", "monitor")}
+    firsts = [pipeline.start(role) for role in ports]
+    others = {role: free_port() for role in ports}
+    seconds = [pipeline.start(role, "two", port) for role, port in others.items()]
+    for port in (*ports.values(), *others.values()):
+        wait_answer(port, "ready", 200, traffic, firsts + seconds)
+    for second in seconds:
+        second.send(signal.SIGSTOP)
+    thirds = [pipeline.start(role, "three", free_port()) for role in ports]
+    told: set[tuple[str, int]] = set()
+
+    def both_said_so() -> bool:
+        traffic.step()
+        told.update((role, answer(port, "ready")) for role, port in ports.items())
+        return {(role, 503) for role in ports} <= told
+
+    wait_for(both_said_so, WAIT_S, lambda: f"both to say so: {told}", watch=firsts + thirds)
+    for port in ports.values():
+        wait_answer(port, "ready", 200, traffic, firsts + thirds)
+    for second in seconds:
+        second.send(signal.SIGCONT)
 
 
 def test_run_restarts_a_role_that_is_stuck(
