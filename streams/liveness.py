@@ -68,16 +68,6 @@ def end_offset(consumer: Consumer, topic: str, partition: int) -> int | None:
     return end
 
 
-def begin_offsets(consumer: Consumer, topic: str) -> dict[int, int]:
-    """The first offset that each partition of a topic still has.
-
-    Raises:
-        KafkaException: the broker does not answer.
-    """
-    partitions = consumer.list_topics(topic, timeout=30.0).topics[topic].partitions
-    return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30.0)[0] for p in partitions}
-
-
 def reach_of(consumer: Consumer, positions: Mapping[Partition, int]) -> dict[Partition, Reach] | None:
     """The positions beside the ends of their partitions; None if the broker does not answer."""
     found = {}
