@@ -86,6 +86,7 @@ def group_reader(kafka: Kafka, group: str) -> Consumer:
         "group.id": f"{kafka.group_prefix}-{group}",
         "enable.auto.commit": False,
         "enable.partition.eof": True,
+        "log_level": 2,  # that the broker is away is said by those who work with it
     }
     return Consumer(settings)
 

@@ -4,9 +4,11 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+from confluent_kafka import Consumer
 from faust.types import TP, EventT, StreamT
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as MetricCounter
@@ -61,7 +63,6 @@ class FaustRole(ABC):
         self._beat = Beat(self.app, stalled_after_s)
         self._stall = Stall(stalled_after_s)
         self._joining = Stall(JOINING * stalled_after_s)
-        self._group = group_reader(config.kafka, role)
         self.app.timer(min(stalled_after_s / 6, 5.0))(self._look)
         self.app.agent(self._input, name=table, concurrency=1)(self._follow)
         self.app.on_partitions_revoked.connect(cast(Any, self._on_revoked))
@@ -97,6 +98,10 @@ class FaustRole(ABC):
             except Exception as error:  # noqa: BLE001 - it ends the process, before the event is acknowledged
                 stop_before_acknowledging(error)
             self._next_offset[event.message.partition] = event.message.offset + 1
+
+    @cached_property
+    def _group(self) -> Consumer:
+        return group_reader(self.config.kafka, self._role)
 
     @property
     def healthy(self) -> bool:
