@@ -18,7 +18,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from monitor.config import Config
 from monitor.rejections import Reason
 from streams.clients import MAX_RECORD_BYTES, faust_credentials
-from streams.exits import EX_SOFTWARE
 from streams.faust_consumer import SteadyTransport
 from streams.summary import write_summary
 
@@ -145,23 +144,6 @@ class Beat:
     def alive(self) -> bool:
         """Whether the loop turned lately."""
         return time.monotonic() - self._last_s < self._stalled_after_s
-
-
-def stop_before_acknowledging(error: BaseException) -> None:
-    """End the process at once: Faust acknowledges an event whose handler raised, so it must not get there."""
-    log.critical("stopping: an event could not be handled", exc_info=error)
-    _stop_now()
-
-
-def stop_before_writing(pause_s: float) -> None:
-    """End a process that was paused, at once: another one may write for its partitions now."""
-    log.critical("stopping: did not run for %.1f s, so its partitions may have another owner", pause_s)
-    _stop_now()
-
-
-def _stop_now() -> None:
-    logging.shutdown()
-    os._exit(EX_SOFTWARE)
 
 
 class _Worker(mode.Worker):

@@ -1,6 +1,17 @@
-"""A Faust consumer that loses no record when a table has been recovered."""
+"""A Faust consumer that loses no record after a recovery, and does not hang without its group."""
 
+from faust.transport.consumer import ConsumerThread
 from faust.transport.drivers import aiokafka
+
+from streams.exits import stop_outside_of_group
+from streams.membership import Membership
+
+
+class _SteadyThread(aiokafka.AIOKafkaConsumerThread):
+    async def on_start(self) -> None:
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        Membership(coordinator, self.app.conf.broker_session_timeout, stop_outside_of_group)
 
 
 class SteadyConsumer(aiokafka.Consumer):
@@ -11,6 +22,9 @@ class SteadyConsumer(aiokafka.Consumer):
     the position has moved on, and the next commit passes over it. With the flow stopped nothing is delivered
     until Faust lets it flow again, which it does right after it has cleared the queues.
     """
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return _SteadyThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         """Seek every partition to its committed offset; if there is none, to the beginning."""

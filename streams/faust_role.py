@@ -17,16 +17,8 @@ from monitor.config import Config
 from streams.build import register_info
 from streams.clients import group_reader
 from streams.durable import durable_table
-from streams.faust_app import (
-    Beat,
-    add_pages,
-    build_app,
-    bury,
-    recovered,
-    run_app,
-    stop_before_acknowledging,
-    stop_before_writing,
-)
+from streams.exits import stop_before_acknowledging, stop_before_writing
+from streams.faust_app import Beat, add_pages, build_app, bury, recovered, run_app
 from streams.lease import Lease
 from streams.liveness import Stall, committed_reach
 

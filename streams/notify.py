@@ -32,7 +32,8 @@ from monitor.verdicts import UnknownVersionError, Verdict, decode_verdict
 from streams.alert_log import AlertLog
 from streams.alert_metrics import AlertCollector
 from streams.clients import SecretFileError
-from streams.faust_app import recovered, stop_before_acknowledging
+from streams.exits import stop_before_acknowledging
+from streams.faust_app import recovered
 from streams.faust_role import FaustRole
 from streams.history import written_transitions
 

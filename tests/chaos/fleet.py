@@ -18,7 +18,7 @@ from tests.support.processes import Child
 
 CREW = (("aggregate", 2), ("monitor", 2), ("notify", 1))
 TOPICS_READ = {"aggregate": ("impressions", "engagements"), "monitor": ("panes",), "notify": ("verdicts",)}
-STALLED_AFTER = "20s"
+STALLED_AFTER = "8s"
 HEALTH_EVERY_S = 2.0
 RESTART_S = 0.5
 """How long a supervisor takes to start again what has died."""

@@ -40,7 +40,7 @@ SECTIONS: dict[str, Any] = {
     "time": {"pane": "2s", "allowed_lateness": "3s", "idle_timeout": "5s", "correction_horizon": "4s"},
     "windows": [{"length": "12s", "slide": "2s"}],
     "engagement": {"actions": ["save"], "attribution_window": "6s", "pane": "2s"},
-    "limits": {"suppress_below": 1, "max_record_bytes": OVERSIZED_BYTES},
+    "limits": {"suppress_below": 1, "min_viewers": 0, "max_record_bytes": OVERSIZED_BYTES},
     "flush_interval": "500ms",
     "rules": [
         {
