@@ -191,14 +191,15 @@ def _topics(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from streams.supervisor import role_specs  # noqa: PLC0415
     from streams.verify import run_verify  # noqa: PLC0415
 
     config = load_config(options.config)
-    here = f"http://{config.http.bind}:{config.http.monitor_port}"
+    here = [spec.url for spec in role_specs(config) if spec.role == "monitor"]
     return run_verify(
         config,
         between=(options.start or 0, options.end or sys.maxsize),
-        monitors=options.monitor or [here],
+        monitors=options.monitor or here,
         panes_only=options.panes_only,
         timeout_s=options.timeout / 1000,
         json_file=options.json,

@@ -1,6 +1,5 @@
 """A Faust consumer that loses no record after a recovery, and does not hang without its group."""
 
-from faust.transport.consumer import ConsumerThread
 from faust.transport.drivers import aiokafka
 
 from streams.exits import stop_outside_of_group
@@ -23,7 +22,7 @@ class SteadyConsumer(aiokafka.Consumer):
     until Faust lets it flow again, which it does right after it has cleared the queues.
     """
 
-    def _new_consumer_thread(self) -> ConsumerThread:
+    def _new_consumer_thread(self) -> aiokafka.AIOKafkaConsumerThread:
         return _SteadyThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:

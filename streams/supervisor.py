@@ -45,6 +45,12 @@ class RoleSpec(NamedTuple):
     """Where its pages can be reached from here."""
     port: int
 
+    @property
+    def url(self) -> str:
+        """Address of its pages, from here."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
 
 def role_specs(config: Config) -> list[RoleSpec]:
     """One process of each role."""
@@ -109,7 +115,7 @@ class _Child:
             self.process = self._start()
 
     def _page(self, name: str) -> str:
-        return f"http://{self.spec.host}:{self.spec.port}/-/{name}"
+        return f"{self.spec.url}/-/{name}"
 
     def _says_it_is_stuck(self) -> bool:
         """Whether the role answers that it is not healthy; one that does not answer may be starting."""

@@ -58,7 +58,7 @@ def run_verify(
                 unreachable.append(url)
             else:
                 compare_windows(verify.report, config, tally, windows, gone)
-    account = verify.account(tally)
+    account = verify.account(tally, published)
     _say(account, verify.report)
     if json_file is not None:
         json_file.write_text(json.dumps(account, indent=2) + "\n", encoding="utf-8")
@@ -141,13 +141,14 @@ class _Verify:
         """Whether a topic that was read still has its first records."""
         return not any(begin for (of, _), begin in self._begins.items() if of == topic)
 
-    def account(self, tally: Tally) -> dict[str, Any]:
+    def account(self, tally: Tally, published: PublishedPanes) -> dict[str, Any]:
         """All figures."""
         fates, counts = dict(tally.fates), self.report.counts
         accepted = fates.pop("accepted", 0)
         return {
             "events": {"read": sum(tally.fates.values()), "accepted": accepted, "rejected": fates},
             "panes": {name: counts[f"panes_{name}"] for name in ("compared", "open", "gone")},
+            "records_left_out": dict(published.left_out),
             "windows": {name: counts[f"windows_{name}"] for name in ("compared", "gone")},
             "dead_letters": {
                 name: counts[f"dead_letters_{name}"] for name in ("compared", "repeated", "gone")
@@ -158,11 +159,11 @@ class _Verify:
 
 
 def _windows(url: str) -> list[dict[str, Any]] | None:
-    """The entries of a monitor's page; None if it does not answer."""
+    """The entries of a monitor's page; None if nobody answers, or somebody else does."""
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/-/windows", timeout=ANSWER_S) as answer:
             found: list[dict[str, Any]] = json.load(answer)
-    except (urllib.error.URLError, TimeoutError):
+    except (urllib.error.URLError, TimeoutError, ValueError):
         return None
     return found
 
@@ -170,11 +171,13 @@ def _windows(url: str) -> list[dict[str, Any]] | None:
 def _say(account: dict[str, Any], report: Report) -> None:
     events, panes, windows, letters = (account[k] for k in ("events", "panes", "windows", "dead_letters"))
     rejected = ", ".join(f"{count} {reason}" for reason, count in sorted(events["rejected"].items()))
+    left_out = ", ".join(f"{count} {why}" for why, count in sorted(account["records_left_out"].items()))
     for about, text in (
         ("events", f"{events['read']} read, {events['accepted']} accepted; rejected: {rejected or 'none'}"),
         ("panes", f"{panes['compared']} compared, {panes['open']} still open, {panes['gone']} too old"),
         ("windows", f"{windows['compared']} compared, {windows['gone']} too old; one for each dimension"),
         ("dead letters", f"{letters['compared']} compared, {letters['repeated']} repeated"),
+        ("left out", f"records of panes: {left_out or 'none'}"),
         ("differences", account["differences"]),
     ):
         print(f"{about:13} {text}")

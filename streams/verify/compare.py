@@ -52,17 +52,21 @@ class PublishedPanes:
         """Nothing read yet."""
         self.positions: dict[tuple[str, int], int] = {}
         """How far each source partition was read, by the heartbeats."""
+        self.left_out: Counter[str] = Counter()
+        """Records that do not count: ``unreadable``, or of an ``other_configuration``."""
         self._config = config
         self._meaning = meaning_sha256(config)
         self._held: dict[Pane, dict[int, PaneSnapshot]] = {}
 
     def take(self, message: Message) -> None:
-        """Take a record of the topic; those of another configuration or version do not count."""
+        """Take a record of the topic; those of another configuration or version are left out."""
         try:
             record = decode_record(message.value() or b"")
         except (msgspec.DecodeError, ValueError):
+            self.left_out["unreadable"] += 1
             return
         if record.meaning != self._meaning:
+            self.left_out["other_configuration"] += 1
             return
         if not isinstance(record, PanesRecord):
             for source in record.sources:
@@ -83,21 +87,25 @@ class PublishedPanes:
 
     def sums(self) -> dict[Pane, Sums]:
         """What each pane sums up to, in all measures."""
-        return {pane: self._sums(Kind(pane[1]), parts.values()) for pane, parts in self._held.items()}
+        return {
+            pane: sums_of(self._config, Kind(pane[1]), parts.values()) for pane, parts in self._held.items()
+        }
 
-    def _sums(self, kind: Kind, parts: Iterable[PaneSnapshot]) -> Sums:
-        buckets, actions = self._config.limits.buckets, len(self._config.engagement.actions)
-        measures, first = (_IMPRESSION_MEASURES, 0)
-        if kind is Kind.ENGAGEMENTS:
-            measures, first = actions, _IMPRESSION_MEASURES
-        sums: Sums = {}
-        for snapshot in parts:
-            for place, amount in zip(*(array.tolist() for array in snapshot.sums()), strict=True):
-                cell, rest = divmod(place, buckets * measures)
-                bucket, measure = divmod(rest, measures)
-                key = (tuple(snapshot.cells[cell]), bucket)
-                sums.setdefault(key, [0] * (_IMPRESSION_MEASURES + actions))[first + measure] += amount
-        return sums
+
+def sums_of(config: Config, kind: Kind, snapshots: Iterable[PaneSnapshot]) -> Sums:
+    """What snapshots say, entry by entry, in all measures; those of both kinds stand beside each other."""
+    buckets, actions = config.limits.buckets, len(config.engagement.actions)
+    measures, first = (_IMPRESSION_MEASURES, 0)
+    if kind is Kind.ENGAGEMENTS:
+        measures, first = actions, _IMPRESSION_MEASURES
+    sums: Sums = {}
+    for snapshot in snapshots:
+        for place, amount in zip(*(array.tolist() for array in snapshot.sums()), strict=True):
+            cell, rest = divmod(place, buckets * measures)
+            bucket, measure = divmod(rest, measures)
+            key = (tuple(snapshot.cells[cell]), bucket)
+            sums.setdefault(key, [0] * (_IMPRESSION_MEASURES + actions))[first + measure] += amount
+    return sums
 
 
 def without_zeros(sums: Sums) -> Sums:

@@ -12,14 +12,13 @@ from typing import Any
 from alerts.events import AlertEvent, Series, decode_event
 from monitor.snapshots import Kind, PaneSnapshot
 from monitor.verdicts import Verdict, decode_verdict
-from streams.verify.recount import ACCEPTED, Cell, Judged, LogRecord, recount
+from streams.verify.compare import sums_of, without_zeros
+from streams.verify.recount import ACCEPTED, Cell, Judged, LogRecord, Sums, recount
 from tests.chaos.calm import VerdictKey, calm_alerts, calm_verdicts, key_of
-from tests.support.core import Sent, sums_of
 from tests.support.pipeline import Pipeline, Received
 
 Pane = tuple[str, str, int, int]
 """Surface, kind, source partition, start."""
-PaneSums = dict[tuple[Cell, int], list[int]]
 Letter = tuple[str, int, int, str]
 """Topic, partition, offset, reason."""
 
@@ -89,22 +88,24 @@ class Oracle:
 
     # --- panes -------------------------------------------------------------------------
 
-    def _panes_wanted(self) -> dict[Pane, PaneSums]:
-        wanted: dict[Pane, PaneSums] = {}
+    def _panes_wanted(self) -> dict[Pane, Sums]:
+        wanted: dict[Pane, Sums] = {}
         for judged in self._judged:
             for pane, entry, measures in _added(judged):
                 held = wanted.setdefault(pane, {}).setdefault(entry, [0] * len(measures))
                 for place, amount in enumerate(measures):
                     held[place] += amount
-        return {pane: _without_zeros(sums) for pane, sums in wanted.items()}
+        return {pane: without_zeros(sums) for pane, sums in wanted.items()}
 
-    def _panes_found(self) -> dict[Pane, PaneSums]:
-        parts: dict[Pane, list[Sent]] = {}
+    def _panes_found(self) -> dict[Pane, Sums]:
+        parts: dict[Pane, list[PaneSnapshot]] = {}
         held: dict[tuple[str, Kind, int, int, int], PaneSnapshot] = self._pipeline.panes()
         for (surface, kind, partition, start_ms, _), snapshot in held.items():
-            pane = (surface, kind.value, partition, start_ms)
-            parts.setdefault(pane, []).append(Sent(surface, kind, partition, snapshot))
-        return {pane: _without_zeros(sums_of(sent, self._config)) for pane, sent in parts.items()}
+            parts.setdefault((surface, kind.value, partition, start_ms), []).append(snapshot)
+        return {
+            pane: without_zeros(sums_of(self._config, Kind(pane[1]), snapshots))
+            for pane, snapshots in parts.items()
+        }
 
     # --- dead letters ------------------------------------------------------------------
 
@@ -168,10 +169,6 @@ def _added(judged: Judged) -> Iterable[tuple[Pane, tuple[Cell, int], tuple[int, 
     for c in judged.contributions:
         pane = (c.surface, judged.record.kind, judged.record.partition, c.pane_start_ms)
         yield pane, (c.cell, c.bucket), c.measures
-
-
-def _without_zeros(sums: PaneSums) -> PaneSums:
-    return {entry: amounts for entry, amounts in sums.items() if any(amounts)}
 
 
 def _said_of(event: AlertEvent) -> tuple[str, str, int, str, str]:

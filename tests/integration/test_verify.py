@@ -59,6 +59,7 @@ def test_everything_agrees(pipeline: Pipeline, spawn: Spawn) -> None:
     assert found["windows"] == {"compared": 4, "gone": 0}
     assert found["events"]["rejected"] == {"malformed": 2, "invalid": 1, "late": 3}
     assert found["dead_letters"] == {"compared": 6, "repeated": 0, "gone": 0}
+    assert found["records_left_out"] == {}
     assert found["events"]["read"] == found["events"]["accepted"] + 6
     assert "differences   0" in child.output()
 
@@ -84,11 +85,13 @@ def test_what_was_tampered_with_is_found(pipeline: Pipeline, spawn: Spawn) -> No
     values[0] += 1
     forged = msgspec.structs.replace(snapshot, values=values.tobytes(), end_offset=1 << 40)
     forgery = msgspec.structs.replace(record, snapshots=[forged])
-    pipeline.write(topic, [encode_record(forgery)], key=b"home")
+    strange = msgspec.structs.replace(record, meaning="of another configuration")
+    pipeline.write(topic, [encode_record(forgery), encode_record(strange), b"{"], key=b"home")
     code, found, child = verify(pipeline, spawn, "--panes-only")
     assert code == 1
     assert {detail["what"] for detail in found["details"]} == {"pane"}
     assert all(str(snapshot.pane_start_ms) in detail["where"] for detail in found["details"])
+    assert found["records_left_out"] == {"unreadable": 1, "other_configuration": 1}
     assert "skin" not in child.output(), "no demographic value is printed"
     forged_panes = found["differences"]
 

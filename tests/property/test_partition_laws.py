@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from monitor.config import Config
 from monitor.partition import count_reasons
 from monitor.snapshots import Kind, PaneSnapshot, is_partial, supersede
+from streams.verify.compare import sums_of
 from streams.verify.recount import ACCEPTED, Judged, LogRecord, pane_ms, recount, sum_up
-from tests.support.core import Reader, Sent, batch_of, new_decoder, sources_of, sums_of
+from tests.support.core import Reader, Sent, batch_of, new_decoder, sources_of
 from tests.support.strategies import PARTITIONS, batch_cuts, configs, logs
 
 pytestmark = pytest.mark.property
@@ -42,7 +43,7 @@ def check_panes(config: Config, sent: list[Sent], judged: list[Judged]) -> None:
     }
     for surface, kind, partition, start_ms in places:
         mine = [s for s in held if (s.surface, s.kind, s.partition) == (surface, kind, partition)]
-        found = sums_of([s for s in mine if s.snapshot.pane_start_ms == start_ms], config)
+        found = sums_of(config, kind, [s.snapshot for s in mine if s.snapshot.pane_start_ms == start_ms])
         theirs = [j for j in judged if (j.record.kind, j.record.partition) == (kind, partition)]
         assert found == sum_up(theirs, surface, start_ms, start_ms + pane_ms(config, kind))
 

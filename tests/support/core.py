@@ -19,7 +19,7 @@ from monitor.store import MemoryStore, Store
 from monitor.surface import Applied
 from monitor.verdicts import Verdict
 from monitor.watch import SurfaceWatch
-from streams.verify.recount import Cell, LogRecord, Sums
+from streams.verify.recount import LogRecord, Sums
 
 Source = tuple[Kind, int]
 
@@ -235,21 +235,6 @@ class Feed:
         sources = self.reader.heartbeat().sources
         self.listener.hear(Heartbeat([structs.replace(s, idle=s.kind in quiet) for s in sources]))
         return self.listener.verdicts[before:]
-
-
-def sums_of(snapshots: Iterable[Sent], config: Config) -> Sums:
-    """Return the sums that snapshots carry, in all measures, as the recount has them."""
-    buckets, actions = config.limits.buckets, len(config.engagement.actions)
-    sums: Sums = {}
-    for sent in snapshots:
-        measures, first = (3, 0) if sent.kind is Kind.IMPRESSIONS else (actions, 3)
-        index, values = sent.snapshot.sums()
-        for place, amount in zip(index.tolist(), values.tolist(), strict=True):
-            cell, rest = divmod(place, buckets * measures)
-            bucket, measure = divmod(rest, measures)
-            key: tuple[Cell, int] = (tuple(sent.snapshot.cells[cell]), bucket)
-            sums.setdefault(key, [0] * (3 + actions))[first + measure] += amount
-    return sums
 
 
 def sums_of_slices(slices: Sequence[str], array: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Sums:
