@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ SOLO = tuple((role, 1) for role in ROLES)
 POINTS = ((500.0, "10s"), (5_000.0, "10s"), (20_000.0, "10s"), (5_000.0, "2s"), (5_000.0, "60s"))
 """Impressions (items shown) a second, and the length of a pane."""
 FULL_LOAD = 20_000.0
-WARM_UP_S = 60.0
+HISTORY_RATE = 500.0
+HISTORY_MS = 20 * 60_000
+"""Traffic before the long run, so that every window and store is full when it begins."""
+MINUTE_S = 60.0
 WAIT_S = 300.0
 PAGE_KB = 1024
 
@@ -45,16 +49,15 @@ class Point(Struct, frozen=True):
 
 
 class Memory(Struct, frozen=True):
-    """Resident size of a role in MB: after the warm-up and at the end."""
+    """Resident sizes of a role in MB, one after each minute."""
 
     role: str
-    early: float
-    late: float
+    sizes: list[float]
 
     @property
     def growth(self) -> float:
-        """As a fraction of the early size."""
-        return self.late / self.early - 1
+        """From the first to the last, as a fraction of the first."""
+        return self.sizes[-1] / self.sizes[0] - 1
 
 
 class Account(Struct, frozen=True):
@@ -94,7 +97,8 @@ class Bench:
 
     def recovery(self, rate: float, pane: str, warm_up_s: float) -> Point:
         """Kill each role once while the traffic goes on."""
-        pipeline, fleet, traffic = self._begin(f"{rate:g}-{pane}", rate, pane)
+        pipeline = self._pipeline(f"{rate:g}-{pane}", pane)
+        fleet, traffic = self._begin(pipeline, rate)
         gauge = Gauge(pipeline.config)
         self._pass(warm_up_s, traffic)
         for role in ROLES:
@@ -116,25 +120,36 @@ class Bench:
         return Point(rate, pane, seconds["aggregate"], seconds["monitor"], seconds["notify"])
 
     def memory(self, rate: float, seconds: float) -> list[Memory]:
-        """Resident sizes after the warm-up and at the end of a run."""
-        _, fleet, traffic = self._begin("memory", rate, "10s")
-        self._pass(min(WARM_UP_S, seconds / 2), traffic)
-        early = {role: _resident_mb(fleet.of(role)[0].child) for role in ROLES}
-        self._pass(seconds - min(WARM_UP_S, seconds / 2), traffic)
-        late = {role: _resident_mb(fleet.of(role)[0].child) for role in ROLES}
+        """Resident sizes minute by minute, with full windows from the first."""
+        pipeline = self._pipeline("memory", "10s")
+        began = datetime.fromtimestamp(time.time() - HISTORY_MS / 1000, UTC).isoformat()
+        history = ["--rate", str(HISTORY_RATE), "--duration", f"{HISTORY_MS}ms", "--start", began]
+        past = self._spawn(pipeline.command("simulate", *history), name="history")
+        assert past.wait(WAIT_S) == 0, past.describe()
+        fleet, traffic = self._begin(pipeline, rate)
+        sizes: dict[str, list[float]] = {role: [] for role in ROLES}
+        for minute in range(max(2, round(seconds / MINUTE_S))):
+            self._pass(MINUTE_S, traffic)
+            for role in ROLES:
+                sizes[role].append(_resident_mb(fleet.of(role)[0].child))
+            print(
+                f"minute {minute + 1}: {', '.join(f'{r} {mb[-1]} MB' for r, mb in sizes.items())}", flush=True
+            )
         assert not fleet.exits, f"processes ended: {fleet.exits}\n{fleet.describe()}"
         self._end(fleet, traffic)
-        return [Memory(role, early[role], late[role]) for role in ROLES]
+        return [Memory(role, sizes[role]) for role in ROLES]
 
-    def _begin(self, name: str, rate: float, pane: str) -> tuple[Pipeline, Fleet, Child]:
-        pipeline = Pipeline(self._broker.bootstrap, name, self._directory, self._spawn, **sections(pane))
+    def _pipeline(self, name: str, pane: str) -> Pipeline:
+        return Pipeline(self._broker.bootstrap, name, self._directory, self._spawn, **sections(pane))
+
+    def _begin(self, pipeline: Pipeline, rate: float) -> tuple[Fleet, Child]:
         fleet = Fleet(pipeline, self._spawn, SOLO)
         fleet.start()
         wait_for(
             lambda: all(seat.ready() for seat in fleet.seats.values()), WAIT_S, "the roles", interval_s=0.2
         )
         command = pipeline.command("simulate", "--live", "--rate", str(rate), "--duration", "6h")
-        return pipeline, fleet, self._spawn(command, name=f"simulate-{name}")
+        return fleet, self._spawn(command, name=f"simulate-{rate:g}")
 
     def _end(self, fleet: Fleet, traffic: Child) -> None:
         traffic.kill()
@@ -214,9 +229,9 @@ def _points(bench: Bench, warm_up_s: float) -> list[Point]:
 
 def _memory(bench: Bench, rate: float, seconds: float) -> list[Memory]:
     memory = bench.memory(rate, seconds)
-    print(f"resident MB at {rate:,.0f} impressions/s: after the warm-up, after {seconds:.0f} s")
+    print(f"resident MB at {rate:,.0f} impressions/s: after the first minute, after {seconds:.0f} s")
     for found in memory:
-        print(f"{found.role:>9}  {found.early:7.1f}  {found.late:7.1f}  {found.growth:+.1%}")
+        print(f"{found.role:>9}  {found.sizes[0]:7.1f}  {found.sizes[-1]:7.1f}  {found.growth:+.1%}")
     return memory
 
 
