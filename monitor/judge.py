@@ -312,10 +312,10 @@ class RuleJudge:
             )
         )
 
-    def restore(self, data: bytes) -> None:
-        """Inverse of :meth:`dump`; memory of a rule that measured something else is not taken.
+    def restore(self, data: bytes) -> bool:
+        """Inverse of :meth:`dump`; whether it was the memory of this rule, and not of one that has changed.
 
-        A baseline has an identity of its own.
+        Of that, only the last pane is taken, not to judge it twice; a baseline has an identity of its own.
         """
         state = msgspec.msgpack.decode(data, type=_RuleState)
         if state.version > _VERSION:
@@ -325,12 +325,12 @@ class RuleJudge:
         same = state.rule == self._identity()
         if self._reference is not None and (same or self._baseline_identity() == state.baseline != ""):
             self._reference.restore(state.reference)
-        if not same:
-            return
         self.last_end_ms = state.last_end_ms
-        self._known = dict.fromkeys(state.slices)
-        for detector in self._detectors:
-            detector.restore(state.detectors.get(detector.name, b""))
+        if same:
+            self._known = dict.fromkeys(state.slices)
+            for detector in self._detectors:
+                detector.restore(state.detectors.get(detector.name, b""))
+        return same
 
 
 _DIRECTIONS = {-1: Direction.LOW, 0: Direction.NONE, 1: Direction.HIGH}

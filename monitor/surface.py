@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from monitor.beginnings import Beginnings
 from monitor.cells import cell_attributes, other_cell
 from monitor.config import Config, Duration, WindowSpec, meaning_sha256
 from monitor.partition import pane_clock
@@ -29,7 +30,7 @@ from monitor.snapshots import (
 )
 from monitor.store import Store, decode_sums, encode_sums, spread
 from monitor.sums import CellRows, Layout, Sparse
-from monitor.windows import PaneSeries, Part, SlidingWindow
+from monitor.windows import PaneSeries, Part, SlidingWindow, Window
 
 IMPRESSION_MEASURES = 3
 _COMPARED = attrgetter("from_offset", "first_offset", "end_offset")
@@ -72,6 +73,7 @@ class SurfacePanes:
         self.rows = CellRows(4 * config.limits.max_cells, other_cell(config))
         self.attributes = cell_attributes(config)
         self.sealed_through = dict.fromkeys(Kind, 0)
+        self.beginnings = Beginnings(config.windows)
         self._config = config
         self._store = store
         self._meaning = meaning_sha256(config)
@@ -99,6 +101,11 @@ class SurfacePanes:
     def _takes(self, slide_ms: int, kind: Kind) -> bool:
         """Whether panes of the kind fit into panes of this slide."""
         return kind in self._base and slide_ms % self._base[kind].slide_ms == 0
+
+    def span(self, view: WindowViews, window: SlidingWindow) -> Window:
+        """What a window of the view has summed: less than its length, if it was added a short while ago."""
+        begin_ms = self.beginnings.window(view.spec)
+        return Window(min(max(window.span.start_ms, begin_ms), window.end_ms), window.end_ms)
 
     # --- snapshots in ------------------------------------------------------------------
 
@@ -142,7 +149,9 @@ class SurfacePanes:
         coarser = [
             series
             for slide, series in self._levels.items()
-            if self._takes(slide, kind) and (slide, series.start(start_ms)) not in self._complete
+            if self._takes(slide, kind)
+            and (slide, series.start(start_ms)) not in self._complete
+            and series.start(start_ms) >= self.beginnings.slide(slide)
         ]
         return [self._base[kind], *coarser]
 
@@ -236,6 +245,7 @@ class SurfacePanes:
         """Bring back what the store remembers of this surface; drop what has another meaning."""
         sums: dict[str, list[tuple[str, bytes]]] = {}
         raws: list[tuple[str, bytes]] = []
+        begun: dict[str, int] | None = None
         for key, value in self._store.items():
             what, surface, *_ = key.split("|")
             if surface != self.surface:
@@ -245,22 +255,44 @@ class SurfacePanes:
             elif what == "raw":
                 raws.append((key, value))
             elif what == "sealed":
-                version, meaning, state = msgspec.msgpack.decode(value)
-                check_version(version)
-                if meaning == self._meaning:
-                    self.sealed_through.update(
-                        {Kind(k): v for k, v in state.items() if Kind(k) in self._kinds}
-                    )
+                state = self._own(value)
+                self.sealed_through.update({Kind(k): v for k, v in state.items() if Kind(k) in self._kinds})
+            elif what == "begun":
+                begun = self._own(value)
+        self._begin(begun, list(sums))
         for key in sorted(sums, reverse=True):  # "level" before "base": complete levels take no base panes
             self._load_sums(key, sums[key])
         for key, value in raws:
             self._load_raw(key, value)
 
+    def _own(self, value: bytes) -> dict[str, int]:
+        """A remembered mark; empty if it has another meaning."""
+        version, meaning, state = msgspec.msgpack.decode(value)
+        check_version(version)
+        found: dict[str, int] = state if meaning == self._meaning else {}
+        return found
+
+    def _begin(self, begun: dict[str, int] | None, keys: list[str]) -> None:
+        """Say where windows begin that were not there before, and remember it."""
+        oldest: dict[int, int] = {}
+        for what, _, slide, start in (key.split("|") for key in keys):
+            if what == "level":
+                oldest[int(slide)] = min(int(start), oldest.get(int(slide), int(start)))
+        if begun is not None:
+            self.beginnings.restore(begun, max(self.sealed_through.values()), oldest)
+        if begun != self.beginnings.starts:
+            mark = (VERSION, self._meaning, self.beginnings.starts)
+            self._store.put(f"begun|{self.surface}", msgspec.msgpack.encode(mark))
+
     def _load_sums(self, key: str, chunks: list[tuple[str, bytes]]) -> None:
         what, _, series_name, start_text = key.split("|")
         start = int(start_text)
         entries = decode_sums([value for _, value in chunks], self.rows, self.layout, self._meaning)
-        known = self._is_sealed(series_name, start) if what == "base" else int(series_name) in self._levels
+        known = (
+            self._is_sealed(series_name, start)
+            if what == "base"
+            else int(series_name) in self._levels and start >= self.beginnings.slide(int(series_name))
+        )
         if entries is None or not known:
             for name, _ in chunks:
                 self._store.delete(name)

@@ -25,6 +25,7 @@ class SurfaceWatch:
         self.judges = [RuleJudge(config, rule, surface) for rule in rules_of(config, surface)]
         self.outcomes: Counter[Outcome] = Counter()
         self.panes_sealed = 0
+        self._config = config
         self._store = store
         self._by_window: dict[tuple[str, Kind], list[RuleJudge]] = {}
         for judge in self.judges:
@@ -33,12 +34,21 @@ class SurfaceWatch:
         self._load()
 
     def _load(self) -> None:
+        """Panes and rules as remembered. A rule that is new or has changed begins where the others stand.
+
+        It is remembered at once, so that it is not taken for new after a crash.
+        """
         self.panes.load()
         memory = {key: value for key, value in self._store.items() if key.startswith(f"rule|{self.surface}|")}
+        fresh = []
         for judge in self.judges:
-            key = self._rule_key(judge)
-            if key in memory:
-                judge.restore(memory.pop(key))
+            data = memory.pop(self._rule_key(judge), None)
+            if data is None or not judge.restore(data):
+                fresh.append(judge)
+        stands_ms = max((judge.last_end_ms for judge in self.judges), default=0)
+        for judge in fresh:
+            judge.last_end_ms = stands_ms - stands_ms % window_of(self._config, judge.rule).slide
+            self._store.put(self._rule_key(judge), judge.dump())
         for key in memory:  # rules that are gone
             self._store.delete(key)
 

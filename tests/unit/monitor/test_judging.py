@@ -208,10 +208,11 @@ def test_the_memory_of_another_rule_or_a_newer_program_is_not_taken() -> None:
         judge.judge(closed(hour, sums(a=600, b=400)))
     dump = judge.dump()
     other = a_judge(reference={"baseline": {"first": "1h"}})
-    other.restore(dump)
-    assert other.last_end_ms == 0
+    assert not other.restore(dump)
+    assert other.judge(closed(1, sums(a=600, b=400))) == [], "no pane is judged twice"
+    assert by_slice(other.judge(closed(2, sums(a=600, b=400))))
     stricter = a_judge(reference={"baseline": {"first": "2h"}}, min_support=999, tolerance={"low": 0.5})
-    stricter.restore(dump)
+    assert stricter.restore(dump)
     assert stricter.last_end_ms == T + 2 * HOUR_MS
     with pytest.raises(UnknownVersionError):
         other.restore(dump.replace(b"version\x01", b"version\x02"))
@@ -257,8 +258,7 @@ def test_another_surface_does_not_relearn() -> None:
     judge, other = (RuleJudge(c, c.rules[0], "home") for c in (config, wider))
     for hour in range(2):
         judge.judge(closed(hour, sums(a=600, b=400)))
-    other.restore(judge.dump())
-    assert other.last_end_ms == 0
+    assert not other.restore(judge.dump())
     assert by_slice(other.judge(closed(2, sums(a=1_000))))["b"].reference == pytest.approx(0.4)
 
 

@@ -246,21 +246,27 @@ def test_windows_are_back_after_a_restart(feed: Feed) -> None:
     ]
 
 
-def test_another_meaning_starts_anew(config: Config) -> None:
-    """Sums, baselines and detectors of another configuration's meaning are dropped, never mixed in."""
+@pytest.mark.parametrize(
+    ("old", "new", "learnt"),
+    [
+        ("buckets: 4", "buckets: 8", False),
+        ("rules:", "exposure: {curve: reciprocal}\nrules:", False),
+        ("pane: 10s}\nlimits", "pane: 20s}\nlimits", True),
+    ],
+)
+def test_another_meaning_starts_anew(old: str, new: str, learnt: bool) -> None:
+    """Sums of another meaning are dropped, never mixed in; so is a baseline in other units."""
     text = CONFIG.replace("targets: {a: 0.5, b: 0.5}", "baseline: {first: 1m}")
+    text = text.replace("impression_share", "exposure_share")
     feed = Feed(parse_config(text))
     fill(feed, range(20))
     assert feed.listener.verdicts[-1].verdict is Outcome.OK
-    for changed in (
-        text.replace("buckets: 4", "buckets: 8"),
-        text + "exposure: {curve: reciprocal}\n",
-        text.replace("pane: 10s}\nlimits", "pane: 20s}\nlimits"),
-    ):
-        other = Feed(parse_config(changed), feed.store)
-        fill(other, range(20, 25))
-        assert {v.verdict for v in other.listener.verdicts} == {Outcome.INSUFFICIENT}
-        assert {v.reason for v in other.listener.verdicts} == {"learning the baseline"}
+    other = Feed(parse_config(text.replace(old, new)), feed.store)
+    fill(other, range(20, 25))
+    verdicts = other.listener.verdicts
+    assert verdicts
+    assert {v.estimate.support for v in verdicts} <= set(range(6)), "no impression from before"
+    assert {v.reason == "learning the baseline" for v in verdicts} == {not learnt}
 
 
 def test_a_changed_rule_starts_anew_and_the_others_go_on(config: Config) -> None:
@@ -271,6 +277,82 @@ def test_a_changed_rule_starts_anew_and_the_others_go_on(config: Config) -> None
     other = Feed(changed, feed.store)
     fill(other, range(20, 24))
     assert other.listener.verdicts[-1].estimate.support == 22
+
+
+SECOND_RULE = """\
+- name: second
+  metric: impression_share
+  dimension: item.tone
+  window: 1m
+  compare: reference
+  reference: {targets: {a: 0.5, b: 0.5}}
+  min_support: 1
+"""
+
+
+def ends_of(feed: Feed, rule: str) -> list[int]:
+    """Return the panes that a rule judged, in panes since T."""
+    return [(v.pane_end_ms - T) // PANE_MS for v in feed.listener.verdicts if v.rule == rule][::2]
+
+
+def test_a_new_rule_begins_where_the_others_stand(feed: Feed) -> None:
+    """It judges no pane from before it, and its first window is full; the others go on as if nothing were."""
+    fill(feed, range(20))
+    last = ends_of(feed, "tone")[-1]
+    other = Feed(parse_config(CONFIG + SECOND_RULE), feed.store)
+    other.restart()
+    other.restart()  # a crash before it has judged anything changes nothing
+    fill(other, range(20, 24))
+    assert ends_of(other, "tone") == ends_of(other, "second") == list(range(last + 1, 24))
+    first = next(v for v in other.listener.verdicts if v.rule == "second")
+    assert first.estimate.support == 6
+
+
+def test_a_changed_rule_judges_no_pane_again(feed: Feed) -> None:
+    """Though it measures something else now."""
+    fill(feed, range(20))
+    other = Feed(parse_config(CONFIG.replace("impression_share", "exposure_share")), feed.store)
+    fill(other, range(20, 24))
+    assert ends_of(other, "tone")[0] == ends_of(feed, "tone")[-1] + 1
+
+
+@pytest.mark.parametrize("length", ["30s", "1m"])
+def test_a_new_window_begins_with_its_first_whole_pane(config: Config, length: str) -> None:
+    """Panes that are not all there any more are left out of it, also after restarts; the others stay."""
+    feed = Feed(config)
+    fill(feed, range(20))
+    sealed_ms = max(feed.watch.panes.sealed_through.values())
+    windows = f"windows: [{{length: {length}, slide: 30s}}, "
+    text = CONFIG.replace("windows: [{length: 1m, slide: 10s}, ", windows).replace("window: 1m", "window: 4m")
+    other = Feed(parse_config(text), feed.store)
+    for pane in range(20, 32):
+        fill(other, range(pane, pane + 1))
+        other.restart()
+        view, old = other.watch.panes.views
+        begin_ms = other.watch.panes.beginnings.window(view.spec)
+        assert begin_ms % 30_000 == 0
+        assert sealed_ms <= begin_ms < sealed_ms + 30_000
+        held = set(view.closed.series.panes)
+        assert all(start >= begin_ms for start in held)
+        for start in held:
+            whole = view.closed.series.panes[start].slices[0].array(9, other.watch.panes.layout)
+            seen = min(pane + 1, (start - T) // PANE_MS + 3) - (start - T) // PANE_MS
+            assert int(whole[:, :, 0].sum()) == 2 * seen
+        assert other.watch.panes.beginnings.window(old.spec) == 0
+
+
+def test_a_longer_window_begins_with_the_oldest_pane_that_is_left(config: Config) -> None:
+    """A window of a slide that another one has had takes what that one has kept."""
+    feed = Feed(config)
+    fill(feed, range(40))
+    text = CONFIG.replace("{length: 4m, slide: 20s}]", "{length: 4m, slide: 20s}, {length: 8m, slide: 20s}]")
+    other = Feed(parse_config(text), feed.store)
+    fill(other, range(40, 41))
+    _, old, new = other.watch.panes.views
+    begin_ms = other.watch.panes.beginnings.window(new.spec)
+    assert begin_ms == min(old.closed.series.panes)
+    assert closed_total(other, 2) == (new.closed.end_ms - begin_ms) // PANE_MS * 2
+    assert closed_total(other, 1) == 2 * 24
 
 
 def test_a_rule_that_is_gone_is_forgotten(config: Config) -> None:
