@@ -155,6 +155,20 @@ def test_order_and_repeats_of_snapshots_do_not_matter(data: st.DataObject) -> No
 
 
 @settings(max_examples=60)
+@given(st.data())
+def test_the_speed_of_reading_does_not_matter(data: st.DataObject) -> None:
+    """A log replayed in one go gives the verdicts of the same log read record by record, as it came."""
+    config = data.draw(configs(rules=True))
+    log = data.draw(logs(config, most=50))
+    replayed, lived = listener(config), listener(config)
+    for cuts, monitor in (([], replayed), (range(1, len(log)), lived)):
+        for each in told_by(config, log, cuts, PARTITIONS):
+            monitor.hear(each)
+    assert windows_of(replayed.watch) == windows_of(lived.watch)
+    assert answers(replayed.verdicts) == answers(lived.verdicts)
+
+
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 3), st.integers(1, 3))
 def test_caps_keep_totals(data: st.DataObject, max_cells: int, max_series: int) -> None:
     """When cells and slices do not fit, windows still hold every impression, in its viewer's bucket."""
