@@ -1,11 +1,12 @@
 # The commands of this repository; `make help` lists them.
 # Variables: PYTHON (the interpreter to build on), ARGS (for `fairstream demo` and benchmarks), PYTEST_ARGS,
-# COV=no (no coverage), SEED and KILLS (for chaos), SECONDS (how long bench-recovery looks at memory).
+# COV=no (no coverage), JOBS (test processes side by side; 0: none but pytest's own), SEED and KILLS (for chaos), SECONDS (how long bench-recovery looks at memory).
 
 PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
 COV ?= yes
+JOBS ?= 2
 SEED ?= 1
 KILLS ?= 50
 SECONDS ?= 600
@@ -39,7 +40,7 @@ demo: $(DEMO) ## install what the demo needs and run it (ARGS='--summary out.jso
 test: $(DEV) ## run all the tests, on Apache Kafka where java and mvn are installed
 	@$(MAKE) --no-print-directory kafka-jars || { test -z "$$CI" && echo "kafka-jars: failed; going on without"; }
 	@mkdir -p $(BUILD)/coverage
-	@$(DEV_BIN)/python -m pytest $(COVERAGE) $(PYTEST_ARGS)
+	@$(DEV_BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(COVERAGE) $(PYTEST_ARGS)
 
 bench-coverage: $(DEV) ## how often 95 % intervals hold the truth (ARGS='--runs 500 --json out.json')
 	@$(DEV_BIN)/python -m tests.statistics.coverage $(ARGS)

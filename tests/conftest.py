@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -37,7 +37,6 @@ class Broker(NamedTuple):
 
     kind: BrokerKind
     bootstrap: str
-    reason: str
 
 
 class Spawn:
@@ -57,7 +56,7 @@ class Spawn:
         return child
 
 
-_broker_used = pytest.StashKey[Broker]()
+_broker_used = pytest.StashKey[str]()
 
 # ---------------------------------------------------------------- what pytest is told
 
@@ -94,11 +93,23 @@ def _skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return reason.removeprefix("Skipped: ")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take from a worker which broker it had."""
+    if reason := getattr(node, "workeroutput", {}).get("broker"):
+        node.config.stash[_broker_used] = reason
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that shows the summary, if this is one of its workers."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["broker"] = session.config.stash.get(_broker_used, "")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say which broker the tests ran on, and which tests were skipped, and why."""
-    broker = config.stash.get(_broker_used, None)
-    if broker is not None:
-        terminalreporter.write_line(f"broker of this run: {broker.reason}")
+    if reason := config.stash.get(_broker_used, ""):
+        terminalreporter.write_line(f"broker of this run: {reason}")
     for report in terminalreporter.getreports("skipped"):
         terminalreporter.write_line(f"skipped {report.nodeid}: {_skip_reason(report)}", yellow=True)
 
@@ -109,16 +120,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """Yield the broker of this test run: a given one, Apache Kafka, or (not in CI) the embedded one."""
-    stash = request.config.stash
+
+    def used(kind: BrokerKind, bootstrap: str, reason: str) -> Broker:
+        request.config.stash[_broker_used] = reason
+        return Broker(kind, bootstrap)
+
     given = os.environ.get(BOOTSTRAP_VARIABLE)
     missing = missing_kafka()
     if given:
-        stash[_broker_used] = Broker("external", given, f"{given}, from {BOOTSTRAP_VARIABLE}")
-        yield stash[_broker_used]
+        yield used("external", given, f"{given}, from {BOOTSTRAP_VARIABLE}")
     elif missing is None:
         with ApacheKafka(tmp_path_factory.mktemp("kafka")) as kafka:
-            stash[_broker_used] = Broker("apache", kafka.bootstrap, "Apache Kafka")
-            yield stash[_broker_used]
+            yield used("apache", kafka.bootstrap, "Apache Kafka")
     elif IN_CI:
         pytest.fail(f"CI needs Apache Kafka, but {missing}")
     else:
@@ -128,10 +141,7 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         except EmbeddedBrokerMissing as problem:
             pytest.skip(f"no broker: for Apache Kafka {missing}, and {problem}")
         try:
-            stash[_broker_used] = Broker(
-                "embedded", embedded.bootstrap, f"the embedded one, since for Apache Kafka {missing}"
-            )
-            yield stash[_broker_used]
+            yield used("embedded", embedded.bootstrap, f"the embedded one, since for Apache Kafka {missing}")
         finally:
             embedded.stop()
 

@@ -1,15 +1,27 @@
-"""Free ports of the loopback interface."""
+"""Free ports of the loopback interface, for several test processes side by side."""
 
 from __future__ import annotations
 
-from streams.embedded import free_port as _free_port
+import itertools
+import os
+import socket
 
-_handed_out: set[int] = set()
+FIRST, COUNT = 12_000, 16_000
+"""Below the ports that systems give to outgoing connections. Each test process begins somewhere else."""
+
+_begin = os.getpid() * 997 % COUNT
+_ports = (FIRST + (_begin + step) % COUNT for step in itertools.count())
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on and that this test run has not been given before."""
-    while (port := _free_port()) in _handed_out:
-        pass
-    _handed_out.add(port)
-    return port
+    """Return a loopback port that nothing listens on, and that was not given out lately."""
+    return next(port for port in _ports if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
