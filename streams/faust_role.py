@@ -21,6 +21,7 @@ from streams.exits import stop_before_acknowledging, stop_before_writing
 from streams.faust_app import Beat, add_pages, build_app, bury, recovered, run_app
 from streams.lease import Lease
 from streams.liveness import Stall, committed_reach
+from streams.memory import return_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class FaustRole(ABC):
 
     def run(self, summary: Path | None) -> int:
         """Run until SIGTERM or SIGINT, write the summary; the exit code."""
+        return_freed_memory()
         self.lease.start()
         return run_app(self.app, summary, self.summary)
 
