@@ -27,7 +27,7 @@ HAS_MAVEN := $(and $(shell command -v java),$(shell command -v mvn))
 COVERAGE = $(if $(filter yes,$(COV)),--cov --cov-report=term)
 
 .DEFAULT_GOAL := help
-.PHONY: help generated demo test lint types layers check format chaos bench-recovery bench-coverage bench-evaluate \
+.PHONY: help generated demo test lint types layers check format chaos bench bench-recovery bench-coverage bench-evaluate \
         kafka-jars pins clean python
 
 help: ## list these commands
@@ -40,6 +40,9 @@ test: $(DEV) ## run all the tests, on Apache Kafka where java and mvn are instal
 	@$(MAKE) --no-print-directory kafka-jars || { test -z "$$CI" && echo "kafka-jars: failed; going on without"; }
 	@mkdir -p $(BUILD)/coverage
 	@$(DEV_BIN)/python -m pytest $(COVERAGE) $(PYTEST_ARGS)
+
+bench: $(DEV) kafka-jars ## how fast it is, beside a bare consumer (ARGS='--only speed --records 500000', --quick)
+	@$(DEV_BIN)/python -m tests.bench $(ARGS)
 
 bench-coverage: $(DEV) ## how often 95 % intervals hold the truth (ARGS='--runs 500 --json out.json')
 	@$(DEV_BIN)/python -m tests.statistics.coverage $(ARGS)

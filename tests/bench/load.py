@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +21,9 @@ from streams.topics import create_topics
 START_MS = 1_700_000_000_000 // 3_600_000 * 3_600_000
 VIEWERS = 100_000
 THREE_WINDOWS = (("5m", "10s"), ("1h", "1m"), ("24h", "15m"))
+
+LOT = 100
+"""Records that go to one partition before the next one's turn."""
 
 _TEMPLATES = 4_096
 _AGES = ("18-24", "25-34", "35-44", "45-54", "55+")
@@ -41,14 +46,11 @@ class Load:
 
     def requests(self, start_ms: int, seed: int = 1) -> Iterator[bytes]:
         """Yield records without end, in the order of event time."""
-        now_ms, templates = start_ms, self.templates(seed)
-        while True:
-            for _ in range(max(1, _TEMPLATES // self.per_ms)):
-                now = str(now_ms).encode()
-                for number in range(self.per_ms):
-                    head, tail = templates[(now_ms * self.per_ms + number) % _TEMPLATES]
-                    yield head + now + tail
-                now_ms += 1
+        templates = cycle(self.templates(seed))
+        for now_ms in count(start_ms):
+            now = str(now_ms).encode()
+            for head, tail in islice(templates, self.per_ms):
+                yield head + now + tail
 
     def templates(self, seed: int = 1) -> list[tuple[bytes, bytes]]:
         """Records without their time: what stands before it and after it."""
@@ -138,24 +140,40 @@ class Topic:
         create_topics(parse_config(file.read_text(encoding="utf-8"), str(file)))
         return file
 
-    def fill(self, records: int, start_ms: int = START_MS) -> None:
-        """Append so many requests, to the partitions in turn."""
-        settings = producer_settings(self.config.kafka) | {
-            "compression.type": "none",
-            "linger.ms": 50,
-            "batch.size": 1_000_000,
-            "queue.buffering.max.messages": 200_000,
-        }
-        producer = Producer(settings)
+    def command(self, role: str, *options: str, file: Path | None = None) -> list[str]:
+        """Command line of a role with this configuration, or another one."""
+        return [sys.executable, "-m", "streams", role, "--config", str(file or self.file), *options]
+
+    def fill(self, records: int) -> None:
+        """Append so many requests, in lots to the partitions in turn.
+
+        Raises:
+            RuntimeError: the broker did not take them.
+        """
+        producer = Producer(bulk_settings(self.config))
         topic, partitions = self.config.kafka.topics.impressions, self.load.partitions
-        for number, value in zip(range(records), self.load.requests(start_ms), strict=False):
-            while True:
-                try:
-                    producer.produce(topic, value, partition=number // 100 % partitions)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
-            if number % 10_000 == 0:
-                producer.poll(0)
+        values = islice(self.load.requests(START_MS), records)
+        number = 0
+        while lot := list(islice(values, LOT)):
+            append(producer, topic, number % partitions, lot)
+            number += 1
         if left := producer.flush(60.0):
             raise RuntimeError(f"the broker did not take {left} records")
+
+
+def bulk_settings(config: Config) -> dict[str, Any]:
+    """A producer for much traffic: it costs little, and the broker keeps what it is sent."""
+    return producer_settings(config.kafka) | {
+        "compression.type": "none",
+        "batch.size": 1_000_000,
+        "queue.buffering.max.messages": 500_000,
+    }
+
+
+def append(producer: Producer, topic: str, partition: int, values: list[bytes]) -> None:
+    """Append records to a partition; waits while the producer's queue is full."""
+    left = [{"value": value} for value in values]
+    while left:
+        taken = producer.produce_batch(topic, left, partition=partition)
+        left = left[taken:]
+        producer.poll(0.05 if left else 0)
