@@ -14,7 +14,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import live, peers, throughput
+from tests.bench import live, peer_runs, throughput
 from tests.bench.bench import Bench, Figure, Size
 from tests.conftest import Spawn
 from tests.support.kafka import ApacheKafka, missing_kafka
@@ -25,9 +25,10 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "scale": throughput.scale,
     "latency": live.latency,
     "downstream": live.downstream,
-    "peers": peers.peers,
+    "peers": peer_runs.peers,
 }
 USUAL = ("speed", "flat", "scale", "latency", "downstream")
+REPORT = Path(__file__).parents[2] / ".build" / "bench.json"
 SMALL = Size(records=20_000, rounds=1, seconds=4.0)
 
 
@@ -104,7 +105,7 @@ def main() -> int:
         "--seconds", type=float, default=usual.seconds, help="of each stretch of live traffic"
     )
     parser.add_argument("--quick", action="store_true", help="the smallest form, to see that all works")
-    parser.add_argument("--json", type=Path, default=Path("bench.json"))
+    parser.add_argument("--json", type=Path, default=REPORT)
     options = parser.parse_args()
     sections = options.only.split(",")
     if unknown := set(sections) - set(SECTIONS):

@@ -106,13 +106,13 @@ class Bench:
         return median
 
 
-def run_worker(command: Sequence[str], cwd: Path | None = None) -> Cost:
+def run_worker(command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Cost:
     """Run a measured process and take its account, the last line of its output.
 
     Raises:
         RuntimeError: it failed.
     """
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Cost)

@@ -30,7 +30,7 @@ USUAL = Load(partitions=4)
 USUAL_RATE = 10_000.0
 _PROBES = re.compile(
     r'^fairness_impressions\{dimension="item.skin_tone",slice="(\d+)",surface="probe",window="1h"\} (\S+)$',
-    re.M,
+    re.MULTILINE,
 )
 
 
