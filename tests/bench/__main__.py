@@ -50,30 +50,22 @@ def machine() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
-def run(
-    sections: Sequence[str], size: Size, directory: Path, bootstrap: ApacheKafka, console: Console
-) -> Account:
-    """Measure some sections; the broker and all that is not measured stay off the measured core."""
-    cores = sorted(os.sched_getaffinity(0))
-    bench = Bench(
-        bootstrap, directory, Spawn(directory), size, console, cores[0], set(cores[1:]) or set(cores)
-    )
+def measure(bench: Bench, sections: Sequence[str]) -> None:
+    """Measure some sections, and stop what they have started."""
     try:
         for section in sections:
-            console.rule(section) if console.is_terminal else console.print(f"--- {section}")
+            bench.console.rule(section) if bench.console.is_terminal else bench.say(f"--- {section}")
             SECTIONS[section](bench)
     finally:
         for child in reversed(bench.spawn.children):
             child.stop()
-    return Account(
-        machine(),
-        len(cores),
-        platform.python_version(),
-        size.records,
-        size.rounds,
-        size.seconds,
-        bench.figures,
-    )
+
+
+def account_of(bench: Bench) -> Account:
+    """What has been found, and where."""
+    size = bench.size
+    processors, python = os.cpu_count() or 1, platform.python_version()
+    return Account(machine(), processors, python, size.records, size.rounds, size.seconds, bench.figures)
 
 
 def table(account: Account) -> Table:
@@ -117,11 +109,15 @@ def main() -> int:
     console = Console()
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="fairstream-bench-") as name:
-        os.sched_setaffinity(0, set(cores[1:]) or set(cores))  # the broker, and we; children inherit it
-        broker = ApacheKafka(Path(name))
-        with broker:
+        directory = Path(name)
+        others = set(cores[1:]) or set(cores)
+        os.sched_setaffinity(0, others)  # children inherit it: the broker stays off the measured core
+        with ApacheKafka(directory) as broker:
             os.sched_setaffinity(0, set(cores))
-            account = run(sections, size, Path(name), broker, console)
+            bench = Bench(broker.bootstrap, directory, Spawn(directory), size, console, cores[0], others)
+            measure(bench, sections)
+    account = account_of(bench)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_bytes(msgspec.json.format(msgspec.json.encode(account)) + b"\n")
     console.print(table(account))
     console.print(f"{options.json}: {len(account.figures)} figures")

@@ -17,7 +17,6 @@ from rich.console import Console
 from tests.bench.load import Load, Topic
 from tests.bench.worker import Cost
 from tests.conftest import Spawn
-from tests.support.kafka import ApacheKafka
 from tests.support.processes import Child
 
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
@@ -49,8 +48,9 @@ class Size:
 class Bench:
     """A broker for all sections, and the figures that they have found."""
 
-    broker: ApacheKafka
+    bootstrap: str
     directory: Path
+    """For files of the run; the broker's data are in `data`."""
     spawn: Spawn
     size: Size
     console: Console
@@ -61,7 +61,7 @@ class Bench:
     def topic(self, load: Load, records: int = 0) -> Topic:
         """A load's topics, filled with so many requests."""
         self.say(f"writing {records:,} requests of {load.items} items" if records else "making topics")
-        topic = Topic(load, self.broker.bootstrap, self.directory)
+        topic = Topic(load, self.bootstrap, self.directory)
         topic.fill(records)
         return topic
 

@@ -77,7 +77,7 @@ class Live:
 
     def panes_bytes(self) -> int:
         """Size of `fairness.panes` as the broker keeps it."""
-        folder = self.bench.broker.directory / "data" / f"{self.topic.config.kafka.topics.panes}-0"
+        folder = self.bench.directory / "data" / f"{self.topic.config.kafka.topics.panes}-0"
         return sum(file.stat().st_size for file in folder.glob("*.log"))
 
 
@@ -86,7 +86,7 @@ def running(bench: Bench, load: Load) -> Iterator[Live]:
     """The roles, ready, until the end of the block."""
     ports = {role: free_port() for role in ROLES}
     http = {f"{role}_port": port for role, port in ports.items()}
-    topic = Topic(load, bench.broker.bootstrap, bench.directory, http=http)
+    topic = Topic(load, bench.bootstrap, bench.directory, http=http)
     cores = {"aggregate": {bench.measured_core}}
     roles = {}
     for role in ROLES:

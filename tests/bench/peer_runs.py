@@ -46,7 +46,7 @@ def _case(bench: Bench, name: str, topic: Topic, records: int) -> Callable[[], C
         directory = bench.directory / f"{name}-{uuid4().hex[:8]}"
         directory.mkdir()
         options = {
-            "bootstrap": bench.broker.bootstrap,
+            "bootstrap": bench.bootstrap,
             "topic": topic.config.kafka.topics.impressions,
             "records": records,
             "core": bench.measured_core,

@@ -23,7 +23,7 @@ REQUESTS = Load(items=ITEMS, per_ms=120)
 WAIT_S = 300.0
 
 
-def _case(bench: Bench, work: str, topic: Topic, records: int, **sections: Any) -> Callable[[], Cost]:
+def reading(bench: Bench, work: str, topic: Topic, records: int, **sections: Any) -> Callable[[], Cost]:
     """A pass with a group and topics of its own, so that each begins at the beginning."""
     return lambda: bench.cost(work, topic.variant(**sections), records)
 
@@ -33,9 +33,9 @@ def speed(bench: Bench) -> None:
     records, requests = bench.size.records, max(bench.size.records // 10, 1)
     one, many = bench.topic(Load(), records), bench.topic(REQUESTS, requests)
     works = ("limit", "limit_without_gc", "decode", "fairstream")
-    cases = {work: _case(bench, work, one, records) for work in works}
+    cases = {work: reading(bench, work, one, records) for work in works}
     cases |= {
-        f"{work} of 25": _case(bench, work, many, requests) for work in ("limit_without_gc", "fairstream")
+        f"{work} of 25": reading(bench, work, many, requests) for work in ("limit_without_gc", "fairstream")
     }
     costs = bench.rounds(cases)
     rates = {
@@ -62,7 +62,8 @@ def flat(bench: Bench) -> None:
         "64 partitions": Load(partitions=64),
     }
     cases = {
-        name: _case(bench, "fairstream", bench.topic(load, records), records) for name, load in loads.items()
+        name: reading(bench, "fairstream", bench.topic(load, records), records)
+        for name, load in loads.items()
     }
     for name, costs in bench.rounds(cases).items():
         bench.add("flat", name, per_cpu_second(costs, records), "impressions / CPU-second")
@@ -84,7 +85,7 @@ def _drain(bench: Bench, processes: int) -> tuple[float, float]:
     records = bench.size.records
     topic = Topic(
         Load(partitions=8),
-        bench.broker.bootstrap,
+        bench.bootstrap,
         bench.directory,
         http={"monitor_port": 0, "notify_port": 0},
     )

@@ -1,4 +1,4 @@
-"""Flink SQL: a HOP window over the items of each request; one slot, state on the heap, results thrown away."""
+"""Flink SQL: a HOP window over the items of each request; one slot, state on the heap, results dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quix Streams: a hopping window of two aggregations, state in RocksDB with changelogs, closed windows out."""
+"""Quix Streams: a hopping window of two sums, state in RocksDB with changelogs, closed windows out."""
 
 from __future__ import annotations
 
