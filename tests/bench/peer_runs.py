@@ -18,7 +18,7 @@ from tests.bench.worker import Cost
 SCRIPTS = Path(__file__).parent / "peers"
 BUILT = Path(__file__).parents[2] / ".build" / "peers"
 ONE_WINDOW = Load(windows=(("5m", "10s"),))
-SHARES = {"faust": 400, "quix": 100, "bytewax": 20, "flink": 2}
+SHARES = {"faust": 400, "quix": 100, "bytewax": 20, "flink": 1}
 """Of the records that `fairstream` reads, one in so many: their speeds differ that much."""
 
 
