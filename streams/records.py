@@ -1,10 +1,11 @@
 """What a consumer hands over at once, sorted out: records by partition, ends of partitions, errors."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, Message
 from numpy.typing import NDArray
 
 from monitor.partition import Batch
@@ -52,13 +53,9 @@ def sort_out(messages: list[Message]) -> Sorted:
 
 def _record_ms(messages: list[Message]) -> Ints:
     """(N,) the records' own times; -1 where there is none."""
-    if not messages:
-        return np.zeros(0, dtype=np.int64)
-    kinds, times = zip(*map(Message.timestamp, messages), strict=True)
-    record_ms = np.array(times, dtype=np.int64)
-    if not all(kinds):
-        record_ms[np.array(kinds) == 0] = -1
-    return record_ms
+    pairs = chain.from_iterable(map(Message.timestamp, messages))
+    kinds_and_times = np.fromiter(pairs, np.int64, 2 * len(messages)).reshape(-1, 2)
+    return np.where(kinds_and_times[:, 0] == TIMESTAMP_NOT_AVAILABLE, -1, kinds_and_times[:, 1])
 
 
 def _partition(message: Message) -> Partition:
