@@ -17,6 +17,7 @@ DEV_VENV := .venv-dev
 DEMO := $(DEMO_VENV)/.installed
 DEV := $(DEV_VENV)/.installed
 DEV_BIN := $(DEV_VENV)/bin
+PEERS := faust quix bytewax flink
 PINS := deploy/requirements
 KAFKA_LIBS := $(BUILD)/kafka/libs
 KAFKA := $(BUILD)/kafka/.resolved
@@ -28,7 +29,7 @@ HAS_MAVEN := $(and $(shell command -v java),$(shell command -v mvn))
 COVERAGE = $(if $(filter yes,$(COV)),--cov --cov-report=term)
 
 .DEFAULT_GOAL := help
-.PHONY: help generated demo test lint types layers check format chaos bench-recovery bench-coverage bench-evaluate \
+.PHONY: help generated demo test lint types layers check format chaos bench bench-peers bench-recovery bench-coverage bench-evaluate \
         kafka-jars pins clean python
 
 help: ## list these commands
@@ -41,6 +42,24 @@ test: $(DEV) ## run all the tests, on Apache Kafka where java and mvn are instal
 	@$(MAKE) --no-print-directory kafka-jars || { test -z "$$CI" && echo "kafka-jars: failed; going on without"; }
 	@mkdir -p $(BUILD)/coverage
 	@$(DEV_BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(COVERAGE) $(PYTEST_ARGS)
+
+bench: $(DEV) kafka-jars ## how fast it is, beside a bare consumer (ARGS='--only speed --records 500000', --quick)
+	@$(DEV_BIN)/python -m tests.bench $(ARGS)
+
+bench-peers: $(DEV) kafka-jars $(PEERS:%=$(BUILD)/peers/%/.installed) $(BUILD)/peers/flink-jars/.resolved ## aggregate beside Faust, Quix Streams, Bytewax and Flink SQL (ARGS='--records 500000')
+	@$(DEV_BIN)/python -m tests.bench --only peers --json $(BUILD)/bench-peers.json $(ARGS)
+
+$(BUILD)/peers/%/.installed: tests/bench/peers/%/requirements.txt | python
+	@test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
+	@echo "installing $< into $(@D)"
+	@$(@D)/bin/python $(PIP_INSTALL) --requirement $<
+	@touch $@
+
+$(BUILD)/peers/flink-jars/.resolved: tests/bench/peers/flink/pom.xml
+	@mkdir -p $(@D)
+	@mvn --batch-mode --quiet --file $< dependency:copy-dependencies -DexcludeTransitive=true \
+	  -DoutputDirectory=$(CURDIR)/$(@D)
+	@touch $@
 
 bench-coverage: $(DEV) ## how often 95 % intervals hold the truth (ARGS='--runs 500 --json out.json')
 	@$(DEV_BIN)/python -m tests.statistics.coverage $(ARGS)

@@ -1,10 +1,12 @@
 """Cells: combinations of attribute values, and the dictionaries that give them numbers."""
 
 import zlib
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from monitor.config import Attribute, Config
@@ -51,24 +53,31 @@ class Coder(Protocol):
     names: list[tuple[str, ...]]
 
 
-class ValueCoder(dict[tuple[str, ...], int]):
-    """Numbers for tuples of attribute values, given out in order of appearance.
+Key = TypeVar("Key", bound=Hashable)
 
-    ``coder[values]`` is always a number. ``names[number]`` are the values after cleaning:
+
+class ValueCoder(dict[Key, int]):
+    """Numbers for what holds some attributes' values, given out in order of appearance.
+
+    ``coder[key]`` is always a number. ``names[number]`` are the values after cleaning:
     empty ones are ``unknown``, undeclared ones ``other``.
     """
 
-    def __init__(self, declared: Sequence[Attribute]) -> None:
-        """One declaration for each place of the tuples."""
+    def __init__(self, declared: Sequence[Attribute], values: Callable[[Key], tuple[str, ...]]) -> None:
+        """One declaration for each value; ``values`` takes them out of a key."""
         super().__init__()
         self._allowed = [None if a.values is None else frozenset([*a.values, UNKNOWN]) for a in declared]
+        self._values = values
         self.names: list[tuple[str, ...]] = []
 
-    def __missing__(self, values: tuple[str, ...]) -> int:
-        """Give the values a new number."""
-        number = self[values] = len(self.names)
+    def __missing__(self, key: Key) -> int:
+        """Give the key a new number."""
+        number = self[key] = len(self.names)
         self.names.append(
-            tuple(self._clean(value, allowed) for value, allowed in zip(values, self._allowed, strict=True))
+            tuple(
+                self._clean(value, allowed)
+                for value, allowed in zip(self._values(key), self._allowed, strict=True)
+            )
         )
         return number
 
@@ -78,20 +87,45 @@ class ValueCoder(dict[tuple[str, ...], int]):
         return value if allowed is None or value in allowed else OTHER
 
 
+MOST_PAIRS = 1 << 20
+"""A table of so many pairs of numbers finds them at once; more are found in a dictionary."""
+
+
 class PairCoder(dict[int, int]):
     """Numbers for pairs of numbers of two other coders; the names are theirs, joined."""
 
-    def __init__(self, first: Coder, second: Coder) -> None:
-        """Both keep their numbers for as long as this one lives."""
+    def __init__(self, first: Coder, second: Coder, most: int = MOST_PAIRS) -> None:
+        """Both keep their numbers for as long as this one lives; ``most``: the largest table."""
         super().__init__()
         self._first = first
         self._second = second
+        self._most = most
+        self._table: Ints = np.zeros((0, 0), dtype=np.int64)  # number of each pair that has one, or -1
         self.names: list[tuple[str, ...]] = []
 
     def numbers(self, first: Ints, second: Ints) -> Ints:
         """The pairs' numbers; all of shape (C,)."""
+        if len(self._first.names) * len(self._second.names) > self._most:
+            return self._search(first, second)
+        self._widen()
+        found: Ints = self._table[first, second]
+        new = found < 0
+        if new.any():
+            self._table[first[new], second[new]] = self._search(first[new], second[new])
+            found = self._table[first, second]
+        return found
+
+    def _search(self, first: Ints, second: Ints) -> Ints:
         pairs, which = np.unique((first << 32) | second, return_inverse=True)
         return np.array(list(map(self.__getitem__, pairs.tolist())), dtype=np.int64)[which]
+
+    def _widen(self) -> None:
+        """Make room in the table for every pair of the numbers that there are."""
+        rows, columns = len(self._first.names), len(self._second.names)
+        held = self._table
+        if rows > held.shape[0] or columns > held.shape[1]:
+            self._table = np.full((max(2 * rows, held.shape[0]), max(2 * columns, held.shape[1])), -1)
+            self._table[: held.shape[0], : held.shape[1]] = held
 
     def __missing__(self, pair: int) -> int:
         """Give the pair a new number."""
@@ -104,12 +138,19 @@ class PairCoder(dict[int, int]):
 class CellCoder:
     """Numbers for cells: what is known of the request (variant, viewer) and of the item, combined."""
 
-    def __init__(self, config: Config) -> None:
-        """Knows no value yet."""
+    def __init__(self, config: Config, no_viewer: Struct, no_attrs: Struct) -> None:
+        """Knows no value yet; the two structs stand for a viewer and for attributes that are absent."""
         attributes = config.attributes
-        self.variants = ValueCoder([attributes.variant] if attributes.variant else [])
-        self.viewers = ValueCoder([*attributes.viewer.values()])
-        self.items = ValueCoder([*attributes.item.values()])
+        self.variants = ValueCoder[str | None](
+            [attributes.variant] if attributes.variant else [],
+            lambda variant: () if variant is None else (variant,),
+        )
+        self.viewers = ValueCoder[Struct | None](
+            [*attributes.viewer.values()], lambda values: astuple(values or no_viewer)
+        )
+        self.items = ValueCoder[Struct | None](
+            [*attributes.item.values()], lambda values: astuple(values or no_attrs)
+        )
         self._requests = PairCoder(self.variants, self.viewers)
         self._cells = PairCoder(self._requests, self.items)
 

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 from msgspec import Meta
-from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from monitor.cells import UNKNOWN, Cell, CellCoder, other_cell, viewer_hashes
@@ -23,13 +22,14 @@ from monitor.rejections import Reason, Rejected
 
 Ints = NDArray[np.int64]
 
-CHUNK_RECORDS = 500
-"""Records parsed at a time: few enough for the processor's cache, or parsing takes twice as long."""
+CHUNK_BYTES = 100_000
+"""What is parsed at a time: little enough for the processor's cache, or parsing takes twice as long."""
 
 MOST_NUMBERS = 200_000
 """Numbers of values and cells start again when there are more of them than this."""
 
 _NO_TIME = -1
+_NEWLINE = ord("\n")
 
 _Ts = Annotated[int, Meta(ge=1, le=253_402_300_799_999)]
 _Id = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -67,10 +67,10 @@ class Columns:
 
 
 def _values_struct(name: str, attributes: Iterable[str]) -> type[msgspec.Struct]:
-    """A struct with one optional text per attribute; field names do not depend on the attributes'."""
+    """A hashable struct of one optional text per attribute; field names do not depend on the attributes'."""
     fields = [(f"v{i}", _Value, UNKNOWN) for i, _ in enumerate(attributes)]
     rename = {f"v{i}": attribute for i, attribute in enumerate(attributes)}
-    return msgspec.defstruct(name, fields, rename=rename, gc=False)
+    return msgspec.defstruct(name, fields, rename=rename, gc=False, frozen=True)
 
 
 @dataclass(slots=True)
@@ -106,9 +106,10 @@ class Decoder(ABC):
         self._config = config
         self._json = msgspec.json.Decoder(record)
         self._surfaces = _SurfaceCodes({surface: i for i, surface in enumerate(config.surfaces)})
-        self._no_viewer, self._no_attrs = viewer(), attrs()
+        self._no_values = viewer(), attrs()
         self._with_variant = config.attributes.variant is not None
-        self._coder = CellCoder(config)
+        self._coder = CellCoder(config, *self._no_values)
+        self._chunk = 1  # records that make CHUNK_BYTES, by the latest ones
         self.other: Cell = other_cell(config)
 
     @abstractmethod
@@ -122,10 +123,11 @@ class Decoder(ABC):
     def decode(self, values: Sequence[bytes | None]) -> Columns:
         """Columns of a batch of record values, in their order."""
         if self._coder.size > MOST_NUMBERS:
-            self._coder = CellCoder(self._config)
+            self._coder = CellCoder(self._config, *self._no_values)
         lists, rejected = _Lists(), list[Rejected]()
-        for first in range(0, len(values), CHUNK_RECORDS):
-            chunk = values[first : first + CHUNK_RECORDS]
+        first = 0
+        while first < len(values):
+            chunk = values[first : first + self._chunk]
             records = self._parse(chunk)
             if records is None:
                 records, index = self._parse_each(chunk, first, rejected)
@@ -133,6 +135,7 @@ class Decoder(ABC):
             else:
                 lists.index += range(first, first + len(chunk))
             self._extract(records, lists)
+            first += len(chunk)
         return self._columns(lists, rejected)
 
     def _parse(self, values: Sequence[bytes | None]) -> list[Any] | None:
@@ -140,7 +143,10 @@ class Decoder(ABC):
         limit = self._config.limits.max_record_bytes
         try:
             joined = b"\n".join(values)  # type: ignore[arg-type]  # a None among them is the TypeError
-            if max(map(len, values)) > limit or joined.count(b"\n") != len(values) - 1:  # type: ignore[arg-type]
+            self._chunk = CHUNK_BYTES * len(values) // (len(joined) + 1) + 1
+            if len(joined) > limit and max(map(len, values)) > limit:  # type: ignore[arg-type]
+                return None
+            if np.count_nonzero(np.frombuffer(joined, np.uint8) == _NEWLINE) != len(values) - 1:
                 return None
             records: list[Any] = self._json.decode_lines(joined)
         except (TypeError, *_UNREADABLE):
@@ -173,16 +179,15 @@ class Decoder(ABC):
         lists.ts_ms += [r.ts for r in records]
         lists.surface += map(self._surfaces.__getitem__, [r.surface for r in records])
         lists.hash += viewer_hashes([r.viewer_id for r in records])
-        absent = self._no_viewer
-        lists.viewer += map(
-            self._coder.viewers.__getitem__, map(astuple, [r.viewer or absent for r in records])
-        )
+        viewers = self._coder.viewers
+        lists.viewer += [viewers[r.viewer] for r in records]
         if self._with_variant:
-            lists.variant += map(self._coder.variants.__getitem__, zip([r.variant for r in records]))
+            variants = self._coder.variants
+            lists.variant += [variants[r.variant] for r in records]
 
     def _extract_attrs(self, items: list[Any], lists: _Lists) -> None:
-        absent = self._no_attrs
-        lists.item += map(self._coder.items.__getitem__, map(astuple, [i.attrs or absent for i in items]))
+        numbers = self._coder.items
+        lists.item += [numbers[item.attrs] for item in items]
 
     def _buckets(self, lists: _Lists) -> Ints:
         return _ints(lists.hash) % self._config.limits.buckets
@@ -190,7 +195,7 @@ class Decoder(ABC):
     def _requests(self, lists: _Lists) -> Ints:
         viewers = _ints(lists.viewer)
         if not self._with_variant:
-            self._coder.variants[()]
+            self._coder.variants[None]
             return self._coder.requests(np.zeros_like(viewers), viewers)
         return self._coder.requests(_ints(lists.variant), viewers)
 

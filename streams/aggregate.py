@@ -4,6 +4,7 @@ One loop: take a batch, sum it, and every flush interval publish what changed, w
 broker's acknowledgement, and only then commit the offsets that let go of closed panes.
 """
 
+import gc
 import logging
 import signal
 import threading
@@ -12,24 +13,24 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as MetricCounter
 
 from monitor.config import Config
 from monitor.decoding import Decoder, EngagementDecoder, ImpressionDecoder
-from monitor.partition import Batch, Resume, SourcePartition, count_reasons
+from monitor.partition import SourcePartition, count_reasons
 from monitor.rejections import Reason
 from monitor.snapshots import Kind, SourceProgress
 from streams.build import register_info
 from streams.clients import consumer_settings, producer_settings
 from streams.exits import EX_SOFTWARE
 from streams.http import Probe, serve
-from streams.liveness import Stall, end_offset, reach_of
+from streams.liveness import Stall, reach_of
 from streams.metrics import OVERFLOW_HELP
 from streams.publisher import Publisher
+from streams.records import Records, sort_out
+from streams.sources import Partition, Silence, Source, commit, decode_resume, is_fatal
 from streams.summary import write_summary
 
 log = logging.getLogger(__name__)
@@ -37,16 +38,6 @@ log = logging.getLogger(__name__)
 BATCH_RECORDS = 5_000
 CATCH_UP_PANES = 4_096
 """Old events go through panes quickly: publish and let go early when so many more are held."""
-
-
-class _Source:
-    """One assigned partition, and what is known of its end."""
-
-    def __init__(self, state: SourcePartition, now_s: float) -> None:
-        self.state = state
-        self.at_end = False
-        self.heard_s = now_s
-        self.committed: tuple[int, Resume] | None = None
 
 
 class Aggregate:
@@ -65,11 +56,11 @@ class Aggregate:
             Kind.IMPRESSIONS: ImpressionDecoder(config),
             Kind.ENGAGEMENTS: EngagementDecoder(config),
         }
-        self._sources: dict[tuple[str, int], _Source] = {}
+        self._sources: dict[Partition, Source] = {}
         self._partitions: dict[str, int] = {}
         self._stopping = threading.Event()
         self._turn_s = time.monotonic()
-        self._away_s = float("-inf")  # when the broker was last found away
+        self._silence = Silence(consumer, config.time.idle_timeout / 1000)
         self._stall = Stall(config.http.stalled_after / 1000)
         self._assigned = False
         self._flushed_all = False
@@ -146,11 +137,11 @@ class Aggregate:
         for tp in consumer.committed(partitions, timeout=30.0):
             low, _ = consumer.get_watermark_offsets(tp, timeout=30.0)
             start = max(tp.offset, low) if tp.offset >= 0 else low
-            resume = _decode_resume(tp.metadata) if tp.offset >= 0 else None
+            resume = decode_resume(tp.metadata) if tp.offset >= 0 else None
             tp.offset = start
             kind = self._kinds[tp.topic]
             state = SourcePartition(self._config, kind, self._decoders[kind], start, resume)
-            self._sources[tp.topic, tp.partition] = _Source(state, now_s)
+            self._sources[tp.topic, tp.partition] = Source(state, now_s)
             for each in partitions:
                 if (each.topic, each.partition) == (tp.topic, tp.partition):
                     each.offset = start
@@ -175,53 +166,37 @@ class Aggregate:
 
     def take(self, messages: list[Message]) -> None:
         """Sum a batch of records of any partitions."""
-        groups: dict[tuple[str, int], list[Message]] = {}
-        ended: set[tuple[str, int]] = set()
-        for message in messages:
-            error = message.error()
-            key = (message.topic() or "", message.partition() or 0)
-            if error is None:
-                groups.setdefault(key, []).append(message)
-                ended.discard(key)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ended.add(key)
-            else:
-                self._on_error(error)
-        for key, group in groups.items():
-            source = self._sources.get(key)
+        found = sort_out(messages)
+        for error in found.errors:
+            if is_fatal(error):
+                raise KafkaException(error)
+            log.warning("kafka: %s", error.name())
+        for records in found.records:
+            source = self._sources.get(records.partition)
             if source is not None:
-                self._read(key, source, group)
+                self._read(source, records)
                 source.at_end = False
-        for key in ended & self._sources.keys():
-            self._sources[key].at_end = True
+        for partition in found.ended & self._sources.keys():
+            self._sources[partition].at_end = True
 
-    def _on_error(self, error: KafkaError) -> None:
-        if _is_fatal(error):
-            raise KafkaException(error)
-        log.warning("kafka: %s", error.name())
-
-    def _read(self, key: tuple[str, int], source: _Source, messages: list[Message]) -> None:
-        batch = Batch(
-            [m.value() for m in messages],
-            np.array([m.offset() for m in messages], dtype=np.int64),
-            np.array([_record_ms(m) for m in messages], dtype=np.int64),
-        )
+    def _read(self, source: Source, records: Records) -> None:
+        topic = records.partition[0]
         source.heard_s = time.monotonic()
-        outcome = source.state.read(batch)
-        counts = self.counts[key[0]]
-        counts["read"] += len(messages)
+        outcome = source.state.read(records.batch)
+        counts = self.counts[topic]
+        counts["read"] += len(records.messages)
         counts["accepted"] += outcome.accepted
         counts["replayed"] += outcome.replayed
         counts["contributions"] += outcome.items
         counts["overflowed"] += outcome.overflowed
-        self._overflow.labels("aggregate", key[0]).inc(outcome.overflowed)
-        self._events.labels("aggregate", key[0], "accepted").inc(outcome.accepted)
-        self._events.labels("aggregate", key[0], "replayed").inc(outcome.replayed)
+        self._overflow.labels("aggregate", topic).inc(outcome.overflowed)
+        self._events.labels("aggregate", topic, "accepted").inc(outcome.accepted)
+        self._events.labels("aggregate", topic, "replayed").inc(outcome.replayed)
         for reason, count in count_reasons(outcome.rejected).items():
             counts[reason.value] += count
-            self._events.labels("aggregate", key[0], reason.value).inc(count)
+            self._events.labels("aggregate", topic, reason.value).inc(count)
         for rejected in outcome.rejected:
-            self._publisher.bury(messages[rejected.index], rejected)
+            self._publisher.bury(records.messages[rejected.index], rejected)
         self._flushed_all = False
 
     # --- snapshots out -----------------------------------------------------------------
@@ -238,7 +213,7 @@ class Aggregate:
         if self._sources:
             self._publisher.heartbeat(self._progress(), self._partitions[self._config.kafka.topics.panes])
         self._publisher.wait(self._wait)
-        self._commit()
+        commit(self._consumer, self._sources)
         self._flushed_all = True
         self._panes_left = self._open_panes()
 
@@ -247,7 +222,7 @@ class Aggregate:
 
     def _wait(self) -> None:
         """The broker takes its time: it is away, or refuses."""
-        self._away_s = time.monotonic()
+        self._silence.broker_away()
         self._turn()
 
     def _turn(self) -> None:
@@ -258,7 +233,7 @@ class Aggregate:
             self._stall.look(reach_of(self._consumer, positions))
 
     def _progress(self) -> list[SourceProgress]:
-        idle = self._idle()
+        idle = self._silence.idle(self._sources)
         return [
             SourceProgress(
                 source.state.kind,
@@ -273,60 +248,11 @@ class Aggregate:
             for (topic, partition), source in sorted(self._sources.items())
         ]
 
-    def _idle(self) -> set[tuple[str, int]]:
-        """Partitions that have been silent for the timeout, and have nothing more: the broker is asked.
-
-        A process that was paused has heard nothing either, though more is there; and while the broker was
-        away, more waits in the producers.
-        """
-        silent_since_s = time.monotonic() - self._config.time.idle_timeout / 1000
-        idle: set[tuple[str, int]] = set()
-        if self._away_s > silent_since_s:
-            return idle
-        for key, source in self._sources.items():
-            if source.at_end and source.heard_s <= silent_since_s:
-                end = end_offset(self._consumer, *key)
-                if end is None:
-                    self._away_s = time.monotonic()
-                    return set()
-                if end <= source.state.position:
-                    idle.add(key)
-        return idle
-
-    def _lag(self, topic: str, partition: int, source: _Source) -> int:
+    def _lag(self, topic: str, partition: int, source: Source) -> int:
         if source.at_end:
             return 0
         _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
         return max(0, high - source.state.position)
-
-    def _commit(self) -> None:
-        offsets = []
-        for (topic, partition), source in self._sources.items():
-            point = source.state.commit_point()
-            if point != source.committed:
-                offset, resume = point
-                offsets.append(
-                    TopicPartition(topic, partition, offset, metadata=msgspec.json.encode(resume).decode())
-                )
-                source.committed = point
-        if not offsets:
-            return
-        refused = self._commit_now(offsets)
-        if refused is not None:
-            if _is_fatal(refused):
-                raise KafkaException(refused)
-            # a rebalance is under way: the next owner reads a little more again
-            log.warning("commit: %s", refused.name())
-            for source in self._sources.values():
-                source.committed = None
-
-    def _commit_now(self, offsets: list[TopicPartition]) -> KafkaError | None:
-        try:
-            done = self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            refused: KafkaError = error.args[0]
-            return refused
-        return next((tp.error for tp in done or [] if tp.error is not None), None)
 
     # --- what it says of itself --------------------------------------------------------
 
@@ -373,25 +299,18 @@ def _topic_summary(counts: Counter[str]) -> dict[str, Any]:
     return {**plain, "rejected": rejected}
 
 
-def _record_ms(message: Message) -> int:
-    kind, timestamp_ms = message.timestamp()
-    return timestamp_ms if kind else -1
+def spare_collector() -> None:
+    """Let Python look for cycles only after 200,000 new objects that stay: records go by themselves.
 
-
-def _is_fatal(error: KafkaError) -> bool:
-    """Whether the client can do nothing any more: most often another process has taken its instance name."""
-    return error.fatal() or error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID}
-
-
-def _decode_resume(metadata: str | None) -> Resume | None:
-    try:
-        return msgspec.json.decode(metadata or "", type=Resume)
-    except msgspec.DecodeError:
-        return None  # the monitor refuses what would be partial
+    By default it looks at every 700th, which took longer than reading the records.
+    """
+    gc.freeze()
+    gc.set_threshold(200_000, 10, 10)
 
 
 def run_aggregate(config: Config, *, instance: str, summary: Path | None = None) -> int:
     """Run the role until SIGTERM or SIGINT; the exit code."""
+    spare_collector()
     consumer = Consumer(consumer_settings(config.kafka, "aggregate", instance))
     role = Aggregate(config, consumer, Producer(producer_settings(config.kafka)))
     for number in (signal.SIGTERM, signal.SIGINT):

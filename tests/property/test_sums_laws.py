@@ -157,7 +157,7 @@ def test_merging_entries_adds_what_repeats(pairs: list[tuple[int, int]]) -> None
 @given(st.lists(st.tuples(st.text(max_size=3), st.sampled_from(["f", "m", "x", "", "unknown", "other"]))))
 def test_value_coder_gives_stable_numbers_and_clean_names(values: list[tuple[str, ...]]) -> None:
     """A tuple keeps its number; empty values are `unknown`, undeclared ones `other`."""
-    coder = ValueCoder([Attribute(), Attribute(values=["f", "m"])])
+    coder = ValueCoder[tuple[str, ...]]([Attribute(), Attribute(values=["f", "m"])], tuple)
     numbers = [coder[value] for value in values]
     assert numbers == [coder[value] for value in values]
     assert len(coder.names) == len(set(values))
@@ -167,13 +167,17 @@ def test_value_coder_gives_stable_numbers_and_clean_names(values: list[tuple[str
         assert declared == {"": "unknown", "x": "other"}.get(value[1], value[1])
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3))), st.integers(1, 5))
-def test_pair_coder_joins_the_names_of_both(pairs: list[tuple[int, int]], batch: int) -> None:
-    """A pair keeps its number over batches, and is called by the names of its two halves."""
-    halves = [ValueCoder([Attribute()]) for _ in range(2)]
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3))),
+    st.integers(1, 5),
+    st.sampled_from([1, 1 << 20]),
+)
+def test_pair_coder_joins_the_names_of_both(pairs: list[tuple[int, int]], batch: int, most: int) -> None:
+    """A pair keeps its number over batches, found in a table or not, and is called as its two halves are."""
+    halves = [ValueCoder[tuple[str, ...]]([Attribute()], tuple) for _ in range(2)]
     for half in halves:
         assert [half[(letter,)] for letter in "abcd"] == [0, 1, 2, 3]
-    coder = PairCoder(*halves)
+    coder = PairCoder(halves[0], halves[1], most)
     numbers: list[int] = []
     for first in range(0, len(pairs), batch):
         codes = np.array(pairs[first : first + batch], dtype=np.int64)
