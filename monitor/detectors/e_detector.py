@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 VERSION = 1
 BASELINE_ERRORS = 3.0
 """Standard errors of a learnt reference by which it widens the tolerance: its own error is no disparity."""
-_MOST = 99.0
+_MOST = 20.0
 
 
 class _Dump(Struct):

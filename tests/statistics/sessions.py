@@ -169,5 +169,7 @@ def simulate_all(seed: int, population: list[Series], minutes: int, step: int = 
     chances = [np.random.default_rng([seed, number]) for number in range(len(population))]
     for first in range(0, minutes, step):
         count = min(step, minutes - first)
-        drawn = [simulate(chance, each, first, count) for chance, each in zip(chances, population, strict=True)]
+        drawn = [
+            simulate(chance, each, first, count) for chance, each in zip(chances, population, strict=True)
+        ]
         yield Stretch(*(np.stack(part, axis=1) for part in zip(*drawn, strict=True)))
