@@ -57,7 +57,7 @@ class PlainSide:
 
     def close(self, end: int) -> None:
         """Judge the block by the past, then learn from it."""
-        if self.freedom >= 100 and self.rest_rate(0) > 0:
+        if self.freedom >= 100 and self.rest_rate() > 0:
             self.bet(end)
         _, _, rest, rest_weight = self.block
         self.blocks.append((end, sum(rest), sum(rest_weight)))
@@ -87,7 +87,7 @@ class PlainSide:
 
     def kept(self, end: int, power: int = 1) -> float:
         """Return what time has left of something."""
-        return 0.5 ** ((self.supers[-1][0] - end) / DAY_MS * power)
+        return float(0.5 ** ((self.supers[-1][0] - end) / DAY_MS * power))
 
     @property
     def freedom(self) -> float:
@@ -95,22 +95,22 @@ class PlainSide:
         if not self.supers:
             return 0.0
         weight = sum(self.kept(s[0]) * s[3] for s in self.supers)
-        return weight**2 / sum(self.kept(s[0], 2) * s[3] ** 2 / s[4] for s in self.supers)
+        return float(weight**2) / sum(self.kept(s[0], 2) * s[3] ** 2 / s[4] for s in self.supers)
 
-    def rest_rate(self, least: float) -> float:
+    def rest_rate(self) -> float:
         """Return the rest's lately known rate."""
         last = self.blocks[-1][0]
-        weights = [0.5 ** ((last - end) / HOUR_MS) for end, _, _ in self.blocks]
+        weights = [float(0.5 ** ((last - end) / HOUR_MS)) for end, _, _ in self.blocks]
         events = sum(w * block[1] for w, block in zip(weights, self.blocks, strict=True))
         trials = sum(w * block[2] for w, block in zip(weights, self.blocks, strict=True))
-        return max(events / trials, least)
+        return float(events / trials)
 
     def bet(self, end: int) -> None:
         """Bet on the block."""
         total = [sum(self.kept(s[0]) * s[i] for s in self.supers) for i in (1, 2, 3)]
         q = total[0] / total[2] * (1 + sqrt(2 / self.freedom))
         kappa = max(total[0] / total[1], 1.0)
-        weight, m, t = sum(self.block[1]), self.rest_rate(0), self.tolerance
+        weight, m, t = sum(self.block[1]), self.rest_rate(), self.tolerance
         a, c, rest, rest_weight = self.block
         u = [
             self.sign * (t * (rest[b] - m * rest_weight[b]) - (a[b] - t * m * c[b]))

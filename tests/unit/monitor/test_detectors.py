@@ -61,9 +61,9 @@ def run(detector: DriftDetector, stream: list[Terms], first: int = 0) -> list[Ev
     ]
 
 
-def drift(kind: DetectorKind = DetectorKind.ADWIN, **parameters: float) -> DriftDetector:
+def drift(kind: DetectorKind = DetectorKind.ADWIN) -> DriftDetector:
     """Return a drift detector."""
-    return DriftDetector(DetectorSpec(kind=kind, **parameters))
+    return DriftDetector(DetectorSpec(kind=kind))
 
 
 # ---------------------------------------------------------------- tolerance
