@@ -126,6 +126,19 @@ class State:
             new = np.full((count - len(held), *held.shape[1:]), fill, held.dtype)
             setattr(self, name, np.concatenate((held, new)))
 
+    def packed(self) -> dict[str, bytes]:
+        """The arrays as bytes, little-endian."""
+        return {name: getattr(self, name).astype(_order(name)).tobytes() for name in self.fields}
+
+    @classmethod
+    def unpacked(cls, arrays: dict[str, bytes], count: int, buckets: int) -> "State":
+        """Inverse of :meth:`packed`, of ``count`` series."""
+        state = cls(buckets)
+        for name in cls.fields:
+            shape = (count, *getattr(state, name).shape[1:])
+            setattr(state, name, np.frombuffer(arrays[name], _order(name)).reshape(shape).copy())
+        return state
+
     def forget_evidence(self) -> None:
         """Make every side quiet, and keep what was learnt of variances and rates."""
         self.page[:] = self.resolve[:] = -np.inf
@@ -145,6 +158,10 @@ class State:
     def warm(self) -> Flags:
         """(S,) whether enough is known to judge the next block."""
         return np.asarray((self.freedom >= LEAST_FREEDOM) & (self.rate[:, 0] > 0))
+
+
+def _order(name: str) -> str:
+    return "<i8" if name.endswith("_ms") else "<f8"
 
 
 def take_pane(

@@ -34,7 +34,7 @@ class _Dump(Struct):
     tolerance: tuple[float | None, float | None]
     buckets: int
     arrays: dict[str, bytes]
-    """Little-endian, in the order of :attr:`State.fields`."""
+    """See :meth:`State.packed`."""
 
 
 class EDetector:
@@ -92,9 +92,9 @@ class EDetector:
         if self._state is None:
             return b""
         state = self._state
-        arrays = {name: getattr(state, name).astype(_order(name)).tobytes() for name in State.fields}
-        buckets = state.block.shape[2]
-        dump = _Dump(VERSION, list(self._slices), self._tolerance, buckets, arrays)
+        dump = _Dump(
+            VERSION, list(self._slices), self._tolerance, state.block.shape[2], state.packed()
+        )
         return zlib.compress(msgspec.msgpack.encode(dump), level=1)
 
     def restore(self, data: bytes) -> None:
@@ -104,16 +104,9 @@ class EDetector:
         dump = msgspec.msgpack.decode(zlib.decompress(data), type=_Dump)
         if dump.version != VERSION:
             return
-        state = State(dump.buckets)
-        for name in State.fields:
-            shape = (len(dump.slices), *getattr(state, name).shape[1:])
-            setattr(state, name, np.frombuffer(dump.arrays[name], _order(name)).reshape(shape).copy())
-        self._state, self._tolerance = state, dump.tolerance
+        self._state = State.unpacked(dump.arrays, len(dump.slices), dump.buckets)
+        self._tolerance = dump.tolerance
         self._slices = {slice_: place for place, slice_ in enumerate(dump.slices)}
-
-
-def _order(name: str) -> str:
-    return "<i8" if name.endswith("_ms") else "<f8"
 
 
 def _scores(block: Block) -> Floats:
