@@ -92,9 +92,7 @@ class EDetector:
         if self._state is None:
             return b""
         state = self._state
-        dump = _Dump(
-            VERSION, list(self._slices), self._tolerance, state.block.shape[2], state.packed()
-        )
+        dump = _Dump(VERSION, list(self._slices), self._tolerance, state.block.shape[2], state.packed())
         return zlib.compress(msgspec.msgpack.encode(dump), level=1)
 
     def restore(self, data: bytes) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import poisson
+from scipy.stats import chi2, poisson
 
 from monitor.detectors.bank import DAY_MS, MINUTE_MS, Limits, State, take_pane
 from monitor.detectors.scores import rate_scores, share_scores
@@ -42,7 +42,9 @@ class Judged(NamedTuple):
     series_days: float
 
 
-def population(seed: int, each: int, conditions: dict[str, Series], *, scattered: bool = False) -> list[Series]:
+def population(
+    seed: int, each: int, conditions: dict[str, Series], *, scattered: bool = False
+) -> list[Series]:
     """``each`` series of every condition; half of them of viewers, half of items."""
     chance = np.random.default_rng(seed)
     found = []
@@ -90,7 +92,12 @@ def pane_of(stretch: Stretch, minute: int, shares: Floats, steady: Ints) -> Pane
 
 
 def judge(
-    seed: int, series: list[Series], names: list[str], days: int, budgets: list[float], say: Callable[[str], None]
+    seed: int,
+    series: list[Series],
+    names: list[str],
+    days: int,
+    budgets: list[float],
+    say: Callable[[str], None],
 ) -> Judged:
     """Simulate, with a restart now and then; each budget is of all the series together, for 30 days."""
     shares, steady = np.array([p.share for p in series]), _shares_judged(series)
@@ -154,7 +161,7 @@ def rows(found: list[Judged], budgets: list[float], picked: Callable[[Judged], F
         result.append(
             Row(
                 budget,
-                sum(share * j.series_days for share, j in part),
+                float(sum(share * j.series_days for share, j in part)),
                 float(sum(share * j.expected[b] for share, j in part)),
                 low,
                 high,
@@ -170,8 +177,6 @@ def poisson_limits(count: int) -> tuple[float, float]:
     >>> [round(x, 2) for x in poisson_limits(3)]
     [0.62, 8.77]
     """
-    from scipy.stats import chi2
-
     lower = chi2.ppf(0.025, 2 * count) / 2 if count else 0.0
     return float(lower), float(chi2.ppf(0.975, 2 * count + 2) / 2)
 
