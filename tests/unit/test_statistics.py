@@ -26,7 +26,7 @@ def small(*, scattered: bool) -> Row:
 
 
 def test_false_pages_stay_within_the_budget() -> None:
-    """Clustered viewers, cycles, bursts, gaps, bots, late panes: no more pages than allowed in 40 series-days."""
+    """Clustered viewers, cycles, bursts, gaps, bots, late panes: in 40 series-days no page too many."""
     row = small(scattered=False)
     assert row.low + row.high <= most_pages(row.allowed)
 
