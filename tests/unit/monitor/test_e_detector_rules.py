@@ -78,7 +78,7 @@ def judged(
 
 
 def test_the_verdict_of_a_page() -> None:
-    """Insufficient while it learns, ok, then a breach with side, evidence above 0 and the window's estimate."""
+    """Insufficient while it learns, ok, then a breach with side, evidence and the window's estimate."""
     found = [each["a"] for each in judged(judges_of(a_config()), 0, 40, a=0.6)]
     assert [v.verdict for v in found[:3]] == [Outcome.INSUFFICIENT] * 3
     assert found[TROUBLE - 1].verdict is Outcome.OK
