@@ -32,7 +32,8 @@ DAY_MS = 86_400_000
 
 BLOCK_IMPRESSIONS = 150
 BLOCK_MS = 60 * MINUTE_MS
-SUPER_IMPRESSIONS = 360
+RATE_SUPER_IMPRESSIONS, SHARE_SUPER_IMPRESSIONS = 360.0, 20.0
+"""Of the smaller group in a super-block. Few make the variance of rates too small: their level is fitted."""
 SUPER_MS = 60 * MINUTE_MS
 VARIANCE_HALF_LIFE_MS = DAY_MS
 RATE_HALF_LIFE_MS = 60 * MINUTE_MS
@@ -49,6 +50,8 @@ class Limits(NamedTuple):
     """(S, 2) of LOW and HIGH."""
     per_day: Floats
     """(S, 2) budget of false pages a day."""
+    super_impressions: Floats
+    """(S,) see :data:`RATE_SUPER_IMPRESSIONS`."""
     timeout_ms: int
     """A firing series that is neither proved again nor refuted for so long is let go."""
 
@@ -101,7 +104,7 @@ class State:
         self.weight: Floats = np.zeros(none)
         """… of their weights …"""
         self.doubt: Floats = np.zeros(none)
-        """… and, discounted twice, of their squared weights over degrees of freedom."""
+        """… and, discounted twice, of their squared variances over their degrees of freedom."""
         self.learnt_ms: Ints = np.zeros(none, np.int64)
         """When the last super-block ended."""
         self.rate: Floats = np.zeros((0, 2))
@@ -146,8 +149,12 @@ class State:
 
     @property
     def freedom(self) -> Floats:
-        """(S,) degrees of freedom of the discounted variance (Satterthwaite 1946); 0 before there is one."""
-        return np.divide(self.weight**2, self.doubt, out=np.zeros_like(self.weight), where=self.doubt > 0)
+        """(S,) degrees of freedom of the discounted variance (Satterthwaite 1946); 0 before there is one.
+
+        What counts is where the variance comes from: a slice that vanishes adds neither.
+        """
+        total = _spread_at_parity(self.variance_spread)
+        return np.divide(total**2, self.doubt, out=np.zeros_like(total), where=self.doubt > 0)
 
     @property
     def firing(self) -> Flags:
@@ -158,6 +165,10 @@ class State:
     def warm(self) -> Flags:
         """(S,) whether enough is known to judge the next block."""
         return np.asarray((self.freedom >= LEAST_FREEDOM) & (self.rate[:, 0] > 0))
+
+
+def _spread_at_parity(spreads: Floats) -> Floats:
+    return variance(spreads, np.ones(len(spreads)))
 
 
 def _order(name: str) -> str:
@@ -183,7 +194,7 @@ def take_pane(
         asked = judged[np.isfinite(limits.tolerance[judged, side])]
         if len(asked):
             _judge(state, asked, side, end_ms, limits)
-    _learn(state, closing, end_ms)
+    _learn(state, closing, end_ms, limits.super_impressions[closing])
 
 
 class _Odds(NamedTuple):
@@ -230,7 +241,7 @@ def _judge(state: State, rows: Ints, side: int, end_ms: int, limits: Limits) -> 
     state.proved_ms[rows, side] = np.select([proved, over], [end_ms, 0], since_ms)
 
 
-def _learn(state: State, rows: Ints, end_ms: int) -> None:
+def _learn(state: State, rows: Ints, end_ms: int, super_impressions: Floats) -> None:
     """Put the blocks of the rows into rate and super-block, and begin new ones."""
     block = state.block[rows]
     kept = 0.5 ** ((end_ms - state.rate_ms[rows]) / RATE_HALF_LIFE_MS)
@@ -244,7 +255,7 @@ def _learn(state: State, rows: Ints, end_ms: int) -> None:
     for name in ("block", "block_impressions", "block_ms", "block_start_ms"):
         getattr(state, name)[rows] = 0
     long = end_ms - state.gathered_start_ms[rows] >= SUPER_MS
-    ripe = rows[long & (state.gathered_impressions[rows] >= SUPER_IMPRESSIONS)]
+    ripe = rows[long & (state.gathered_impressions[rows] >= super_impressions)]
     if len(ripe):
         _learn_variance(state, ripe, end_ms)
 
@@ -252,12 +263,12 @@ def _learn(state: State, rows: Ints, end_ms: int) -> None:
 def _learn_variance(state: State, rows: Ints, end_ms: int) -> None:
     """Put the super-blocks of the rows into the discounted variance."""
     gathered = state.gathered[rows]
-    weight, freedom = gathered[:, SLICE_WEIGHT].sum(axis=1), degrees_of_freedom(gathered)
+    new, freedom = spread(gathered), degrees_of_freedom(gathered)
     kept = 0.5 ** ((end_ms - state.learnt_ms[rows]) / VARIANCE_HALF_LIFE_MS)
-    state.variance_spread[rows] = kept[:, None] * state.variance_spread[rows] + spread(gathered)
+    state.variance_spread[rows] = kept[:, None] * state.variance_spread[rows] + new
     state.block_spread[rows] = kept[:, None] * state.block_spread[rows] + state.gathered_spread[rows]
-    state.weight[rows] = kept * state.weight[rows] + weight
-    state.doubt[rows] = kept**2 * state.doubt[rows] + weight**2 / freedom
+    state.weight[rows] = kept * state.weight[rows] + gathered[:, SLICE_WEIGHT].sum(axis=1)
+    state.doubt[rows] = kept**2 * state.doubt[rows] + _spread_at_parity(new) ** 2 / freedom
     state.learnt_ms[rows] = end_ms
     for name in ("gathered", "gathered_impressions", "gathered_start_ms", "gathered_spread"):
         getattr(state, name)[rows] = 0

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from monitor.budget import Allowance
 from monitor.config import DetectorSpec
-from monitor.detectors.bank import HIGH, LOW, Limits, State, take_pane
+from monitor.detectors.bank import (
+    HIGH,
+    LOW,
+    RATE_SUPER_IMPRESSIONS,
+    SHARE_SUPER_IMPRESSIONS,
+    Limits,
+    State,
+    take_pane,
+)
 from monitor.detectors.base import Block, Evidence, Floats, Status
 from monitor.detectors.betting import log_total
 from monitor.detectors.scores import rate_scores, share_scores
@@ -23,7 +31,7 @@ from monitor.estimates import Ratios, Terms, jackknife_se
 Ints = NDArray[np.int64]
 
 VERSION = 1
-BASELINE_ERRORS = 3.0
+BASELINE_ERRORS = 2.0
 """Standard errors of a learnt reference by which it widens the tolerance: its own error is no disparity."""
 _MOST = 20.0
 
@@ -85,7 +93,13 @@ class EDetector:
         tolerance[rows, LOW], tolerance[rows, HIGH] = low * np.exp(-error), high * np.exp(error)
         sides = max(sum(limit is not None for limit in self._tolerance), 1)
         per_slice = np.array(self._allowance.of(list(self._slices))) / sides
-        return Limits(tolerance, np.repeat(per_slice[:, None], 2, axis=1), self._spec.timeout)
+        least = SHARE_SUPER_IMPRESSIONS if block.is_share else RATE_SUPER_IMPRESSIONS
+        return Limits(
+            tolerance,
+            np.repeat(per_slice[:, None], 2, axis=1),
+            np.full(count, least),
+            self._spec.timeout,
+        )
 
     def dump(self) -> bytes:
         """All slices' state, compressed; plain arrays, no pickles."""

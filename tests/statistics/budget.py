@@ -8,7 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import chi2, poisson
 
-from monitor.detectors.bank import DAY_MS, MINUTE_MS, Limits, State, take_pane
+from monitor.detectors.bank import (
+    DAY_MS,
+    MINUTE_MS,
+    RATE_SUPER_IMPRESSIONS,
+    SHARE_SUPER_IMPRESSIONS,
+    Limits,
+    State,
+    take_pane,
+)
 from monitor.detectors.scores import rate_scores, share_scores
 from tests.statistics.sessions import BUCKETS, DAY, Flags, Floats, Ints, Series, Stretch, simulate_all
 
@@ -106,7 +114,8 @@ def judge(
     state.grow_to(count * copies)
     per_day = np.repeat(np.array(budgets) / MONTH_DAYS / count / 2, count)
     parity = np.ones((count * copies, 2))
-    limits = Limits(parity, np.repeat(per_day[:, None], 2, axis=1), 7 * DAY_MS)
+    least = np.repeat((RATE_SUPER_IMPRESSIONS, SHARE_SUPER_IMPRESSIONS), (len(series), len(steady)))
+    limits = Limits(parity, np.repeat(per_day[:, None], 2, axis=1), np.tile(least, copies), 7 * DAY_MS)
     pages = np.zeros((count * copies, 2), dtype=np.int64)
     restarts = np.random.default_rng(seed).random(days * DAY) < 0.5 / DAY
     minute = 0

@@ -7,7 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.detectors.bank import DAY_MS, LOW, MINUTE_MS, Limits, State, take_pane
+from monitor.detectors.bank import (
+    DAY_MS,
+    LOW,
+    MINUTE_MS,
+    RATE_SUPER_IMPRESSIONS,
+    SHARE_SUPER_IMPRESSIONS,
+    Limits,
+    State,
+    take_pane,
+)
 from monitor.detectors.scores import variance
 from monitor.planning import best_delay, information
 from tests.statistics.budget import pane_of
@@ -85,7 +94,10 @@ def measure(case: Case, runs: int, seed: int, say: Callable[[str], None]) -> Del
     changed = case.warm_days * DAY + STEP // 2
     state, shares = State(BUCKETS), np.full(runs, SHARE)
     state.grow_to(runs)
-    limits = Limits(np.tile((1.0, np.nan), (runs, 1)), np.full((runs, 2), PER_DAY), 7 * DAY_MS)
+    least = SHARE_SUPER_IMPRESSIONS if case.of_share else RATE_SUPER_IMPRESSIONS
+    limits = Limits(
+        np.tile((1.0, np.nan), (runs, 1)), np.full((runs, 2), PER_DAY), np.full(runs, least), 7 * DAY_MS
+    )
     steady: Ints = np.arange(runs)
     which = slice(runs, None) if case.of_share else slice(runs)
     minute, seen, q = 0, np.full(runs, np.inf), 0.0

@@ -22,14 +22,17 @@ def spread(a: Sequence[float], c: Sequence[float]) -> list[float]:
 class PlainSide:
     """One side of one series; ``sign`` 1: too low, -1: too high."""
 
-    def __init__(self, sign: int, tolerance: float, per_day: float, timeout_ms: int, buckets: int) -> None:
+    def __init__(
+        self, sign: int, tolerance: float, per_day: float, timeout_ms: int, buckets: int, least: float
+    ) -> None:
+        self.least = least
         self.sign, self.tolerance, self.per_day, self.timeout_ms = sign, tolerance, per_day, timeout_ms
         self.buckets = buckets
         self.page = [0.0] * 6
         self.resolve = [0.0] * 6
         self.fired_ms = 0
-        self.supers: list[tuple[int, float, float, float, float]] = []
-        """Of each super-block: end, R, sum of its blocks' R, W, degrees of freedom."""
+        self.supers: list[tuple[int, float, float, float, float, float]] = []
+        """Of each super-block: end, R, sum of its blocks' R, W, degrees of freedom, R at parity."""
         self.blocks: list[tuple[int, float, float]] = []
         """Of each block: end, events and weight of the rest."""
         self.block = self.nothing()
@@ -68,12 +71,12 @@ class PlainSide:
         self.super_start = self.super_start or self.block_start
         self.super_count += self.block_count
         self.block, self.block_start, self.block_ms, self.block_count = self.nothing(), 0, 0, 0.0
-        if end - self.super_start >= HOUR_MS and self.super_count >= 360:
+        if end - self.super_start >= HOUR_MS and self.super_count >= self.least:
             u = self.residuals(self.super, 1.0)
             kurtosis = self.buckets * sum(x**4 for x in u) / sum(x**2 for x in u) ** 2
             freedom = 2 * self.buckets / max(kurtosis - 1, 2 * self.buckets / (self.buckets - 1))
-            weight = sum(self.super[1])
-            self.supers.append((end, self.variance(self.super), self.super_inside, weight, freedom))
+            weight, parity = sum(self.super[1]), self.buckets / (self.buckets - 1) * sum(x**2 for x in u)
+            self.supers.append((end, self.variance(self.super), self.super_inside, weight, freedom, parity))
             self.super, self.super_start, self.super_count, self.super_inside = self.nothing(), 0, 0.0, 0.0
 
     def residuals(self, scores: list[list[float]], tolerance: float) -> list[float]:
@@ -94,8 +97,8 @@ class PlainSide:
         """Return degrees of freedom of the variance."""
         if not self.supers:
             return 0.0
-        weight = sum(self.kept(s[0]) * s[3] for s in self.supers)
-        return float(weight**2) / sum(self.kept(s[0], 2) * s[3] ** 2 / s[4] for s in self.supers)
+        total = sum(self.kept(s[0]) * s[5] for s in self.supers)
+        return float(total**2) / sum(self.kept(s[0], 2) * s[5] ** 2 / s[4] for s in self.supers)
 
     def rest_rate(self) -> float:
         """Return the rest's lately known rate."""

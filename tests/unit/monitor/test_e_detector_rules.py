@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 BUCKETS, HOUR_MS = 16, 3_600_000
 T = 1_700_000_000_000 // HOUR_MS * HOUR_MS
 SLICES = ["a", "b", "few"]
-TROUBLE = 16
+TROUBLE = 40
 """The hour from which on something is wrong."""
 
 
@@ -79,7 +79,7 @@ def judged(
 
 def test_the_verdict_of_a_page() -> None:
     """Insufficient while it learns, ok, then a breach with side, evidence and the window's estimate."""
-    found = [each["a"] for each in judged(judges_of(a_config()), 0, 40, a=0.6)]
+    found = [each["a"] for each in judged(judges_of(a_config()), 0, TROUBLE + 24, a=0.6)]
     assert [v.verdict for v in found[:3]] == [Outcome.INSUFFICIENT] * 3
     assert found[TROUBLE - 1].verdict is Outcome.OK
     assert found[TROUBLE - 1].evidence < 0
@@ -92,7 +92,7 @@ def test_the_verdict_of_a_page() -> None:
 @pytest.mark.parametrize(("factor", "direction"), [(0.0, Direction.LOW), (4.0, Direction.HIGH)])
 def test_a_page_of_a_hidden_slice_is_a_breach(factor: float, direction: Direction) -> None:
     """It rests on many more viewers than the window shows; of it nothing but the side is told."""
-    last = judged(judges_of(a_config()), 0, 60, few=factor)[-1]["few"]
+    last = judged(judges_of(a_config()), 0, TROUBLE + 40, few=factor)[-1]["few"]
     assert (last.verdict, last.direction, last.reason) == (Outcome.BREACH, direction, SUPPRESSED)
     assert (last.estimate, last.share, last.reference, last.evidence) == (Estimate(), None, None, 0.0)
 
