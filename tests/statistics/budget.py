@@ -29,6 +29,7 @@ CONDITIONS: dict[str, Series] = {
     "appears on day 10": Series(appears_day=10),
     "heavy-tailed viewers": Series(heavy=True),
     "bots, capped": Series(bots=True),
+    "bots, not capped": Series(bots=True, capped=False),
     "late corrections": Series(behind=0.02),
     "slow drift": Series(growth=0.02),
     "independent viewers' panes": Series(cycle=0.0),
