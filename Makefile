@@ -29,8 +29,8 @@ HAS_MAVEN := $(and $(shell command -v java),$(shell command -v mvn))
 COVERAGE = $(if $(filter yes,$(COV)),--cov --cov-report=term)
 
 .DEFAULT_GOAL := help
-.PHONY: help generated demo test lint types layers check format chaos bench bench-peers bench-recovery bench-coverage bench-evaluate \
-        kafka-jars pins clean python
+.PHONY: help generated demo test lint types layers check format chaos bench bench-peers bench-recovery bench-coverage \
+        bench-evaluate bench-statistics kafka-jars pins clean python
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -63,6 +63,9 @@ $(BUILD)/peers/flink-jars/.resolved: tests/bench/peers/flink/pom.xml
 
 bench-coverage: $(DEV) ## how often 95 % intervals hold the truth (ARGS='--runs 500 --json out.json')
 	@$(DEV_BIN)/python -m tests.statistics.coverage $(ARGS)
+
+bench-statistics: $(DEV) ## false pages against the budget, delays, all detectors (ARGS='--only delays')
+	@$(DEV_BIN)/python -m tests.statistics.detection $(ARGS)
 
 bench-evaluate: $(DEV) ## how long 5,000 series take to judge and to show (ARGS='--json out.json')
 	@$(DEV_BIN)/python -m tests.bench.evaluate $(ARGS)

@@ -33,7 +33,8 @@ from alerts.summary import summarise, summarise_end
 from monitor.config import DetectorKind, Rule, parse_duration
 from monitor.verdicts import Direction, Outcome, Verdict
 
-_DRIFT = frozenset({DetectorKind.ADWIN, DetectorKind.PAGE_HINKLEY})
+_CLEARS_ITSELF = frozenset(DetectorKind) - {DetectorKind.TOLERANCE}
+"""Detectors that remember a breach and end it by evidence of their own."""
 
 _EVENT_STATES = {
     Phase.INACTIVE: EventState.RESOLVED,
@@ -197,15 +198,15 @@ def _fired(state: AlertState) -> _Step:
 def _clears(value: float | None, direction: Direction, rule: Rule) -> bool:
     """Whether a disparity that is `ok` is also within the clear threshold on the alert's side.
 
-    Without a ``clear_low`` the threshold is ``low``. A rule of drift detectors only fires on change, not on
-    the tolerance, so there the threshold counts only if it is given.
+    Without a ``clear_low`` the threshold is ``low``. Where no detector goes by the window's figure, as drift
+    detectors and the e-detector do not, the threshold counts only if it is given.
     """
     if value is None:
         return True
     limits = rule.tolerance
-    drift_only = all(spec.kind in _DRIFT for spec in rule.detectors)
-    low = limits.low if limits.clear_low is None and not drift_only else limits.clear_low
-    high = limits.high if limits.clear_high is None and not drift_only else limits.clear_high
+    given_only = all(spec.kind in _CLEARS_ITSELF for spec in rule.detectors)
+    low = limits.low if limits.clear_low is None and not given_only else limits.clear_low
+    high = limits.high if limits.clear_high is None and not given_only else limits.clear_high
     above = direction is Direction.HIGH or low is None or value >= low
     below = direction is Direction.LOW or high is None or value <= high
     return above and below

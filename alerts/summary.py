@@ -58,9 +58,9 @@ def _name_slice(verdict: Verdict) -> str:
 def _facts(verdict: Verdict, rule: Rule) -> str:
     metric = f"{rule.action} rate" if rule.metric.counts_engagements else _WORDS[rule.metric]
     if verdict.estimate.value is None and verdict.verdict is Outcome.BREACH:
-        return f"{metric} too low for a number ({verdict.reason})" + _tolerated(
-            verdict.tolerance, verdict.direction
-        )
+        side = "high" if verdict.direction is Direction.HIGH else "low"
+        tolerated = _tolerated(verdict.tolerance, verdict.direction)
+        return f"{metric} too {side} for a number ({verdict.reason}){tolerated}"
     if verdict.estimate.value is None:
         return f"{metric} unknown" + (f" ({verdict.reason})" if verdict.reason else "")
     in_percent = rule.metric is not Metric.EXPOSURE_RATE

@@ -1,29 +1,35 @@
 """Rules applied to closed panes: from sums to verdicts, each closed pane once."""
 
-from math import exp, isfinite
-from typing import Any, NamedTuple
+from math import exp
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
-from monitor.config import Config, DetectorKind, Metric, Rule, Tolerance, meaning_sha256
-from monitor.config.document import encode_custom
-from monitor.detectors import Block, Detector, Status, make_detector
+from monitor.budget import allowance_of
+from monitor.conclusions import Conclusions, Findings, band
+from monitor.config import Config, DetectorKind, Metric, Rule
+from monitor.detectors import Block, Detector, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms, t_quantile
 from monitor.metrics.jackknife import estimate_rate_differences
-from monitor.references import ReferenceShares, declared_slices, make_reference
-from monitor.suppression import SUPPRESSED, hidden_slices
-from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, UnknownVersionError, Verdict
+from monitor.references import ReferenceShares, make_reference
+from monitor.rule_memory import (
+    VERSION,
+    RuleMemory,
+    baseline_identity,
+    decode_memory,
+    encode_memory,
+    rule_identity,
+)
+from monitor.suppression import hidden_slices
+from monitor.verdicts import Estimate, ToleranceBand, Verdict
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Strata = tuple[Floats, Floats, Floats, Floats]
 
 IMPRESSIONS, EXPOSURE, TOP_K, FIRST_ACTION = 0, 1, 2, 3
 """Places of the measures."""
-
-_VERSION = 1
 
 _SHARE_MEASURE = {
     Metric.EXPOSURE_SHARE: EXPOSURE,
@@ -41,40 +47,8 @@ class ClosedPane(NamedTuple):
     slices: list[str]
     pane: Ints
     window: Ints
-
-
-class _Findings(NamedTuple):
-    """What verdicts are made of: columns of plain values, since reading arrays one by one is slow."""
-
-    slices: list[str]
-    end_ms: int
-    support: list[int]
-    enough: list[bool]
-    hidden: list[bool]
-    """Slices that are judged, but not shown."""
-    figures: list[tuple[float, ...]]
-    """Disparity, its lower and upper end; the slice's share or rate, and what it was held against."""
-    known: list[bool]
-    status: list[int]
-    detector: list[str]
-    """The one that decided."""
-    direction: list[int]
-    evidence: list[float]
-
-
-class _RuleState(Struct):
-    """A rule's memory for one surface: the last pane it judged, and what it learnt by then, in one value."""
-
-    version: int
-    rule: str
-    """Identity of what the rule measures; another one starts anew."""
-    last_end_ms: int
-    reference: bytes
-    detectors: dict[str, bytes]
-    slices: list[str] = []
-    """Every slice judged so far: those that vanish from the data are still answered for."""
-    baseline: str = ""
-    """Identity of what the baseline measures; while it is the same, what was learnt stays."""
+    strata: Ints | None = None
+    """(S, K, B, M) the pane inside of each of K strata, for a rule that has them."""
 
 
 class RuleJudge:
@@ -94,12 +68,13 @@ class RuleJudge:
             if rule.reference is not None
             else None
         )
-        self._detectors: list[Detector] = [make_detector(spec) for spec in rule.detectors]
+        allowance = allowance_of(config, rule)
+        self._detectors: list[Detector] = [make_detector(spec, allowance) for spec in rule.detectors]
         tolerances = [spec for spec in rule.detectors if spec.kind is DetectorKind.TOLERANCE]
         self._confidence = (tolerances or rule.detectors)[0].confidence
-        self._meaning = meaning_sha256(config)
-        self._band = band(rule.tolerance)
-        self._ratio_band = self._band if rule.metric.parity else _exponential(self._band)
+        self._conclusions = Conclusions(rule, surface, self._detectors[0].name)
+        limits = band(rule.tolerance)
+        self._ratio_band = limits if rule.metric.parity else _exponential(limits)
         """What detectors hold ratios against; a difference or a logarithm goes by its exponential."""
         self._known: dict[str, None] = {}
 
@@ -126,11 +101,11 @@ class RuleJudge:
         reference = self.shares_of(slices)
         self.last_end_ms = closed.end_ms
         if self._reference is not None and reference is None:
-            hidden = hidden_slices(window[:, :, IMPRESSIONS], self._config.limits)
+            hidden, write = hidden_slices(window[:, :, IMPRESSIONS], self._config.limits), self._conclusions
             self.latest = [
-                self._hide(s, closed.end_ms)
+                write.hide(s, closed.end_ms)
                 if hide
-                else self._verdict(s, closed.end_ms, Estimate(support=int(n)), reason="learning the baseline")
+                else write.verdict(s, closed.end_ms, Estimate(support=int(n)), reason="learning the baseline")
                 for s, n, hide in zip(slices, window[:, :, IMPRESSIONS].sum(axis=1), hidden, strict=True)
             ]
         else:
@@ -161,10 +136,26 @@ class RuleJudge:
         impressions = sums[:, :, IMPRESSIONS].astype(np.float64)
         part = sums[:, :, self.measure].astype(np.float64)
         if reference is not None:
-            counted = part if self.measure == TOP_K else impressions
-            return share_terms(part, part.sum(axis=0), reference, counted.sum(axis=1))
+            counted = self._counted(sums, reference).sum(axis=1).astype(np.float64)
+            return share_terms(part, part.sum(axis=0), reference, counted)
         counts = impressions.sum(axis=1) if self.measure < FIRST_ACTION else None
         return rate_terms(part, impressions, counts)
+
+    def _counted(self, sums: Ints, reference: ReferenceShares | None) -> Ints:
+        """(S, B) the impressions that count: of shares of the top k those in it, else all."""
+        return sums[:, :, TOP_K if reference is not None and self.measure == TOP_K else IMPRESSIONS]
+
+    def _strata(self, closed: ClosedPane, slices: list[str]) -> Strata | None:
+        """The terms of the pane inside of each stratum, in the order of ``slices``."""
+        if closed.strata is None:
+            return None
+        places = {slice_: place for place, slice_ in enumerate(closed.slices)}
+        sums = np.zeros((len(slices), *closed.strata.shape[1:]))
+        for row, slice_ in enumerate(slices):
+            if slice_ in places:
+                sums[row] = closed.strata[places[slice_]]
+        events, trials = sums[..., self.measure], sums[..., IMPRESSIONS]
+        return events, trials, events.sum(axis=0) - events, trials.sum(axis=0) - trials
 
     def _decide(
         self,
@@ -187,10 +178,12 @@ class RuleJudge:
             reference is not None,
             expected >= self.rule.min_support,
             self._ratio_band,
+            self._counted(pane, reference).sum(axis=1).astype(np.float64),
+            self._strata(closed, slices),
         )
         ratios = self._compare(terms)
         figures = ratios[:3] if self.rule.metric.parity else [_log(x) for x in ratios[:3]]
-        found = _Findings(
+        found = Findings(
             slices,
             closed.end_ms,
             support.tolist(),
@@ -201,7 +194,7 @@ class RuleJudge:
             *self._ask(block, ratios),
         )
         wanted = set(self.rule.slices or slices)
-        return [self._conclude(found, i) for i, slice_ in enumerate(slices) if slice_ in wanted]
+        return [self._conclusions.conclude(found, i) for i, slice_ in enumerate(slices) if slice_ in wanted]
 
     def _compare(self, terms: Terms) -> Ratios:
         """The disparities as detectors see them: as ratios, a difference by its exponential."""
@@ -224,86 +217,14 @@ class RuleJudge:
         )
         return status, [self._detectors[d].name for d in decides.tolist()], direction, evidence
 
-    def _conclude(self, found: "_Findings", i: int) -> Verdict:
-        """The verdict on one slice."""
-        slice_, end_ms, status = found.slices[i], found.end_ms, found.status[i]
-        if found.hidden[i]:
-            vanished = self._reference is not None and status == Status.BREACH and found.direction[i] < 0
-            return self._hide(slice_, end_ms, vanished=vanished, detector=found.detector[i])
-        if status == Status.INSUFFICIENT or not found.known[i]:
-            few = not found.enough[i]
-            reason = "too few impressions" if few else "nothing to compare with, or warming up"
-            return self._verdict(slice_, end_ms, Estimate(support=found.support[i]), reason=reason)
-        value, lower, upper, share, reference = (x if isfinite(x) else None for x in found.figures[i])
-        return self._verdict(
-            slice_,
-            end_ms,
-            Estimate(value=value, lower=lower, upper=upper, support=found.support[i]),
-            verdict=Outcome.BREACH if status == Status.BREACH else Outcome.OK,
-            detector=found.detector[i],
-            evidence=found.evidence[i],
-            direction=_DIRECTIONS[found.direction[i]],
-            share=share,
-            reference=reference,
-            reason="" if value is not None else "it has none at all",
-        )
-
-    def _hide(self, slice_: str, end_ms: int, *, vanished: bool = False, detector: str = "") -> Verdict:
-        """A verdict that tells no number of a slice, not even its impressions.
-
-        A slice that is hardly shown any more is a breach of its reference all the same, as one that is
-        not shown at all; or the worst disparities would be those that nobody is told of.
-        """
-        if not vanished:
-            return self._verdict(slice_, end_ms, Estimate(), reason=SUPPRESSED)
-        answer = {"verdict": Outcome.BREACH, "direction": Direction.LOW, "detector": detector}
-        return self._verdict(slice_, end_ms, Estimate(), reason=SUPPRESSED, **answer)
-
-    def _verdict(self, slice_: str, end_ms: int, estimate: Estimate, **decision: Any) -> Verdict:
-        """A verdict of this rule; ``insufficient`` unless decided otherwise."""
-        rule = self.rule
-        return Verdict(
-            rule=rule.name,
-            surface=self.surface,
-            dimension=rule.dimension,
-            slice_=slice_,
-            metric=rule.metric.value,
-            window=rule.window,
-            pane_end_ms=end_ms,
-            estimate=estimate,
-            tolerance=self._band,
-            **{"verdict": Outcome.INSUFFICIENT, "detector": self._detectors[0].name} | decision,
-        )
-
     # --- memory ------------------------------------------------------------------------
-
-    def _identity(self) -> str:
-        rule = self.rule
-        parts = [rule.metric, rule.dimension, rule.window, rule.compare, rule.action, rule.reference]
-        return msgspec.json.encode([self._meaning, *parts, rule.detectors], enc_hook=encode_custom).decode()
-
-    def _baseline_identity(self) -> str:
-        """What gives learnt shares their meaning, and the word that asks for others.
-
-        Nothing else may be part of it: a baseline is not learnt anew because a rule got another detector,
-        or the configuration another surface.
-        """
-        reference = self.rule.reference
-        if reference is None or reference.baseline is None:
-            return ""
-        rule, config = self.rule, self._config
-        declared = [declared_slices(config.attributes, part) for part in rule.dimension.split("*")]
-        weights = config.exposure if self.measure in {EXPOSURE, TOP_K} else None
-        learns = [self.measure, rule.dimension, declared, config.limits.buckets, weights]
-        asked = [learns, reference.baseline.relearn]
-        return msgspec.json.encode(asked, enc_hook=encode_custom).decode()
 
     def dump(self) -> bytes:
         """The last pane and everything learnt, as one value."""
-        return msgspec.msgpack.encode(
-            _RuleState(
-                _VERSION,
-                self._identity(),
+        return encode_memory(
+            RuleMemory(
+                VERSION,
+                rule_identity(self._config, self.rule),
                 self.last_end_ms,
                 self._reference.dump() if self._reference is not None else b"",
                 {d.name: d.dump() for d in self._detectors},
@@ -317,28 +238,20 @@ class RuleJudge:
 
         Of that, only the last pane is taken, not to judge it twice; a baseline has an identity of its own.
         """
-        state = msgspec.msgpack.decode(data, type=_RuleState)
-        if state.version > _VERSION:
-            raise UnknownVersionError(
-                f"rule state version {state.version}, this program knows up to {_VERSION}"
-            )
-        same = state.rule == self._identity()
-        if self._reference is not None and (same or self._baseline_identity() == state.baseline != ""):
-            self._reference.restore(state.reference)
-        self.last_end_ms = state.last_end_ms
+        memory = decode_memory(data)
+        same = memory.rule == rule_identity(self._config, self.rule)
+        if self._reference is not None and (same or self._baseline_identity() == memory.baseline != ""):
+            self._reference.restore(memory.reference)
+        self.last_end_ms = memory.last_end_ms
         if same:
-            self._known = dict.fromkeys(state.slices)
+            self._known = dict.fromkeys(memory.slices)
             for detector in self._detectors:
-                detector.restore(state.detectors.get(detector.name, b""))
+                detector.restore(memory.detectors.get(detector.name, b""))
         return same
 
-
-_DIRECTIONS = {-1: Direction.LOW, 0: Direction.NONE, 1: Direction.HIGH}
-
-
-def band(tolerance: Tolerance) -> ToleranceBand:
-    """The tolerance as verdicts carry it."""
-    return ToleranceBand(low=tolerance.low, high=tolerance.high)
+    def _baseline_identity(self) -> str:
+        weighted = self.measure in {EXPOSURE, TOP_K}
+        return baseline_identity(self._config, self.rule, self.measure, weighted=weighted)
 
 
 def _exponential(tolerance: ToleranceBand) -> ToleranceBand:

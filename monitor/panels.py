@@ -17,6 +17,7 @@ from monitor.judge import EXPOSURE, FIRST_ACTION, IMPRESSIONS, TOP_K
 from monitor.metrics.dimensions import Named, inequality_metrics, skew_metrics, target_metrics
 from monitor.metrics.jackknife import estimate_rates
 from monitor.references import ReferenceShares
+from monitor.rules import watched_dimensions
 from monitor.suppression import Flags, hidden_slices
 from monitor.watch import SurfaceWatch
 from monitor.windows import SlidingWindow
@@ -75,6 +76,7 @@ class SurfacePanels:
         """Dimensions are those listed and those of rules."""
         self._panes = watch.panes
         self._judges = watch.judges
+        self._shown = watched_dimensions(config, watch.surface)
         self._limits = config.limits
         self._actions = config.engagement.actions
 
@@ -138,7 +140,8 @@ class SurfacePanels:
     def _slices(self, window: SlidingWindow) -> Iterator[_Seen]:
         """Of each dimension the slices that were shown in the window, and those that a reference names."""
         projections = self._panes.projections
-        for dimension, place in projections.places.items():
+        for dimension in self._shown:
+            place = projections.places[dimension]
             slices = projections.slices(dimension)
             sums = window.totals[place].array(len(slices), self._panes.layout)
             here: Flags = np.asarray(sums[:, :, IMPRESSIONS].any(axis=1))

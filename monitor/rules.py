@@ -14,5 +14,17 @@ def window_of(config: Config, rule: Rule) -> WindowSpec:
 
 
 def watched_dimensions(config: Config, surface: str) -> list[str]:
-    """Dimensions shown on panels and those of the surface's rules, each once."""
+    """Dimensions that are shown: those listed and those of the surface's rules, each once."""
     return list(dict.fromkeys([*config.dimensions, *(rule.dimension for rule in rules_of(config, surface))]))
+
+
+def strata_of(rule: Rule) -> str | None:
+    """The rule's dimension with the strata inside of which its slices are compared; None without strata."""
+    strata = next((spec.strata for spec in rule.detectors if spec.strata is not None), None)
+    return None if strata is None else f"{rule.dimension}*{strata}"
+
+
+def summed_dimensions(config: Config, surface: str) -> list[str]:
+    """Dimensions that windows hold: those shown, and those of rules with their strata."""
+    strata = [strata_of(rule) for rule in rules_of(config, surface)]
+    return list(dict.fromkeys([*watched_dimensions(config, surface), *(s for s in strata if s is not None)]))

@@ -16,7 +16,7 @@ from monitor.cells import cell_attributes, other_cell
 from monitor.config import Config, Duration, WindowSpec, meaning_sha256
 from monitor.partition import pane_clock
 from monitor.progress import Progress
-from monitor.rules import watched_dimensions
+from monitor.rules import summed_dimensions
 from monitor.slices import Projections
 from monitor.snapshots import (
     VERSION,
@@ -78,7 +78,7 @@ class SurfacePanes:
         self._store = store
         self._meaning = meaning_sha256(config)
         self._kinds = [Kind.IMPRESSIONS, *([Kind.ENGAGEMENTS] if config.engagement.actions else [])]
-        dimensions = watched_dimensions(config, surface)
+        dimensions = summed_dimensions(config, surface)
         self.projections = Projections(
             dimensions, self.attributes, self.rows, self.layout, config.limits.max_series
         )

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from monitor.config import Config
 from monitor.judge import ClosedPane, RuleJudge
 from monitor.progress import Progress
-from monitor.rules import rules_of, window_of
+from monitor.rules import rules_of, strata_of, window_of
 from monitor.snapshots import Kind, PaneSnapshot
 from monitor.store import Store
-from monitor.sums import Sums
+from monitor.strata import by_stratum
+from monitor.sums import Ints, Sums
 from monitor.surface import Applied, SurfacePanes
 from monitor.verdicts import Outcome, Verdict
 from monitor.windows import Pane, SlidingWindow
@@ -78,7 +79,7 @@ class SurfaceWatch:
                 if judges:
                     for end_ms in self._closing(window, judges, through):
                         for judge in judges:
-                            verdicts += judge.judge(self._closed(window, judge.rule.dimension, end_ms))
+                            verdicts += judge.judge(self._closed(window, judge, end_ms))
                 else:
                     window.advance(through)
         self.outcomes.update(verdict.verdict for verdict in verdicts)
@@ -115,16 +116,20 @@ class SurfaceWatch:
         """
         return any(sums.flat[:: self.panes.layout.measures].any() for sums in pane.slices)
 
-    def _closed(self, window: SlidingWindow, dimension: str, end_ms: int) -> ClosedPane:
+    def _closed(self, window: SlidingWindow, judge: RuleJudge, end_ms: int) -> ClosedPane:
         projections, layout = self.panes.projections, self.panes.layout
-        slices, place = projections.slices(dimension), projections.places[dimension]
+        dimension, strata = judge.rule.dimension, strata_of(judge.rule)
+        slices = projections.slices(dimension)
         start_ms = end_ms - window.series.slide_ms
         held = window.series.panes.get(start_ms)
-        pane = held.slices[place] if held is not None else Sums()
-        return ClosedPane(
-            start_ms,
-            end_ms,
-            slices,
-            pane.array(len(slices), layout),
-            window.totals[place].array(len(slices), layout),
-        )
+
+        def pane(of: str) -> Ints:
+            sums = held.slices[projections.places[of]] if held is not None else Sums()
+            return sums.array(len(projections.slices(of)), layout)
+
+        inside = None
+        if strata is not None:
+            parts = strata.count("*") - dimension.count("*")
+            inside = by_stratum(slices, projections.slices(strata), pane(strata), parts)
+        total = window.totals[projections.places[dimension]].array(len(slices), layout)
+        return ClosedPane(start_ms, end_ms, slices, pane(dimension), total, inside)

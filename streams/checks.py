@@ -3,7 +3,9 @@
 from rich.console import Console
 from rich.table import Table
 
+from monitor.budget import is_budgeted
 from monitor.config import Config, Rule, config_sha256, meaning_sha256
+from monitor.planning import Traffic, outlooks
 from monitor.references import declared_slices
 from monitor.rules import rules_of
 
@@ -35,6 +37,41 @@ def series_text(config: Config) -> str:
             known += surfaces * slices
     more = f", and those of {open_rules} rules whose slices only the traffic tells" if open_rules else ""
     return f"{known} series{more} (at most {config.limits.max_series} slices of a dimension on a surface)"
+
+
+def budget_text(config: Config) -> str:
+    """The false pages that the whole configuration may be expected to send."""
+    kept = [rule.name for rule in config.rules if is_budgeted(rule)]
+    others = [rule.name for rule in config.rules if not is_budgeted(rule)]
+    text = f"false pages {config.false_alarm_budget} at most from {len(kept)} rules with an e_detector"
+    if not kept:
+        text = "false pages no rule has an e_detector"
+    mixed = [r.name for r in config.rules if is_budgeted(r) and len(r.detectors) > 1]
+    loose = [*others, *mixed]
+    return text + (f"; no guarantee for {', '.join(loose)}" if loose else "")
+
+
+def print_outlook(config: Config, traffic: Traffic, console: Console) -> None:
+    """Print which disparities the budgeted rules see within an hour, a day and a week."""
+    assumed = (
+        f"{traffic.impressions:g} impressions a minute on each surface",
+        f"{100 * traffic.rate:g} % of them engaged with",
+        f"a design effect of {traffic.design_effect:g}",
+        "equal shares where there are no targets",
+    )
+    text = f"\nDisparities that half of the time are seen within a time, at {', '.join(assumed)}:"
+    console.print(text, highlight=False)
+    table = Table("rule", "slice", "share", "an hour", "a day", "a week")
+    for each in outlooks(config, traffic, [60.0, 1_440.0, 10_080.0]):
+        seen = (_seen(low, high) for low, high in zip(each.low, each.high, strict=True))
+        table.add_row(each.rule, each.slice, f"{100 * each.share:.1f} %", *seen)
+    console.print(table)
+
+
+def _seen(low: float | None, high: float | None) -> str:
+    below = f"below {low:.3f}" if low is not None else ""
+    above = f"above {high:.3f}" if high is not None else ""
+    return ", ".join(text for text in (below, above) if text) or "none"
 
 
 def print_check(config: Config, file: str, console: Console) -> None:
@@ -69,6 +106,7 @@ def print_check(config: Config, file: str, console: Console) -> None:
         )
     if config.rules:
         console.print(table)
+    say(budget_text(config))
     unwatched = [s for s in config.surfaces if not rules_of(config, s)]
     if unwatched:
         say(f"no rule watches {', '.join(unwatched)}")

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from math import inf
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -60,6 +61,15 @@ def build_parser() -> argparse.ArgumentParser:
         commands.add_parser("check", help="say what a configuration would watch"), required=False
     )
     check.add_argument("--schema", action="store_true", help="print the configuration's JSON Schema instead")
+    check.add_argument(
+        "--traffic", type=_positive, help="impressions a minute on each surface: say what is seen how fast"
+    )
+    check.add_argument(
+        "--rate", type=_positive, default=0.05, help="engagements per impression (default: 0.05)"
+    )
+    check.add_argument(
+        "--design-effect", type=_positive, default=3.0, help="of viewers on the variance (default: 3)"
+    )
 
     simulate = _with_config(
         commands.add_parser("simulate", help="write simulated traffic with planted disparities")
@@ -106,6 +116,13 @@ def _duration(text: str) -> int:
         return parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < inf:
+        raise argparse.ArgumentTypeError("not a number above 0")
+    return number
 
 
 def _moment(text: str) -> int:
@@ -169,7 +186,8 @@ def _role(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from streams.checks import print_check  # noqa: PLC0415
+    from monitor.planning import Traffic  # noqa: PLC0415
+    from streams.checks import print_check, print_outlook  # noqa: PLC0415
 
     if options.schema:
         print(json.dumps(config_schema(), indent=2))
@@ -177,7 +195,10 @@ def _check(options: argparse.Namespace) -> int:
     if options.config is None:
         print("fairstream check: --config FILE is needed (or --schema)", file=sys.stderr)
         return 2
-    print_check(load_config(options.config), str(options.config), Console())
+    config, console = load_config(options.config), Console()
+    print_check(config, str(options.config), console)
+    if options.traffic is not None:
+        print_outlook(config, Traffic(options.traffic, options.rate, options.design_effect), console)
     return 0
 
 

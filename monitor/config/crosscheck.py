@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from math import inf
+from math import inf, isfinite
 
 from monitor.config.document import Finding
-from monitor.config.durations import Duration
+from monitor.config.durations import Duration, parse_duration
 from monitor.config.model import (
     Attribute,
     BaselineReference,
@@ -13,6 +13,7 @@ from monitor.config.model import (
     Config,
     Curve,
     DetectorKind,
+    DetectorSpec,
     Metric,
     Reference,
     Rule,
@@ -31,6 +32,7 @@ def cross_check(config: Config) -> list[Finding]:
         *_exposure(config),
         *_dimensions(config),
         *_rules(config),
+        *_budget(config),
         *_sinks(config),
     ]
 
@@ -168,6 +170,47 @@ def _rule_metric(config: Config, path: tuple[str | int, ...], rule: Rule) -> Ite
     kinds = [spec.kind for spec in rule.detectors]
     if len(set(kinds)) < len(kinds):
         yield Finding((*path, "detectors"), "a kind stands twice", "each kind once")
+    for index, spec in enumerate(rule.detectors):
+        yield from _detector(config, (*path, "detectors", index), rule, spec)
+
+
+def _detector(
+    config: Config, path: tuple[str | int, ...], rule: Rule, spec: DetectorSpec
+) -> Iterator[Finding]:
+    if spec.kind is DetectorKind.E_DETECTOR and not rule.metric.parity:
+        ratios = ", ".join(metric for metric in Metric if metric.parity)
+        yield Finding((*path, "kind"), f"e_detector judges ratios, {rule.metric} is none", ratios)
+    if spec.strata is None:
+        return
+    path = (*path, "strata")
+    if spec.kind is not DetectorKind.E_DETECTOR or rule.metric in SHARES:
+        yield Finding(path, "only for an e_detector of a rate", "leave it out")
+        return
+    yield from _dimension(config, path, spec.strata)
+    for part in spec.strata.split("*"):
+        group, _, name = part.partition(".")
+        attribute = config.attributes.variant if part == "variant" else _attribute(config, group, name)
+        if part in rule.dimension.split("*"):
+            yield Finding(path, f"{part} is what the rule compares", "other attributes")
+        elif attribute is not None and not attribute.values:
+            yield Finding(path, f"{part} has no declared values", "attributes with values:")
+        elif attribute is not None and any("*" in value for value in attribute.values or []):
+            yield Finding(path, f"a value of {part} has a *", "values without")
+
+
+def _attribute(config: Config, group: str, name: str) -> Attribute | None:
+    declared = {"viewer": config.attributes.viewer, "item": config.attributes.item}
+    return declared.get(group, {}).get(name)
+
+
+def _budget(config: Config) -> Iterator[Finding]:
+    pages, _, length = config.false_alarm_budget.partition(" per ")
+    try:
+        good = float(pages) > 0 and isfinite(float(pages)) and parse_duration(length) > 0
+    except ValueError:
+        good = False
+    if not good:
+        yield Finding(("false_alarm_budget",), "not a number of pages in a time", "such as 1 per 30d")
 
 
 def _reference(path: tuple[str | int, ...], reference: Reference) -> Iterator[Finding]:

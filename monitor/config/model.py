@@ -65,8 +65,11 @@ class DetectorKind(StrEnum):
     """The detectors a rule may name."""
 
     TOLERANCE = "tolerance"
+    E_DETECTOR = "e_detector"
     ADWIN = "adwin"
     PAGE_HINKLEY = "page_hinkley"
+    KSWIN = "kswin"
+    HDDM = "hddm"
 
 
 class Severity(StrEnum):
@@ -246,11 +249,17 @@ class DetectorSpec(_Section, frozen=True):
     confidence: Fraction = 0.95
     """``tolerance``: level of the jackknife interval that must lie wholly beyond the tolerance."""
     delta: PositiveFloat | None = None
-    """``adwin``: its confidence (default 0.002); ``page_hinkley``: its drift allowance (default 0.5)."""
+    """``adwin``, ``kswin``, ``hddm``: chance of a false sign (default 0.002, 0.0001, 0.001);
+    ``page_hinkley``: its drift allowance (default 0.5)."""
     threshold: PositiveFloat = 25.0
     """``page_hinkley``: alarm level, in standard deviations summed."""
     clear: PositiveFloat = 0.5
     """River detectors: a drift is over when the recent mean residual is nearer to 0 than this."""
+    strata: str | None = None
+    """``e_detector`` of a rate: an attribute, or several joined by *, whose mix is no disparity: slices are
+    compared inside of its values."""
+    timeout: Duration = _lasting("7d")
+    """``e_detector``: a breach that is neither proved again nor refuted for so long is over."""
 
 
 class Rule(_Section, frozen=True):
@@ -332,6 +341,8 @@ class Config(_Section, frozen=True):
     dimensions: list[str] = []
     """Dimensions shown on panels beyond those that rules name."""
     rules: list[Rule] = []
+    false_alarm_budget: str = "1 per 30d"
+    """How many false pages all rules with an ``e_detector`` together may be expected to send in what time."""
     limits: Limits = field(default_factory=Limits)
     flush_interval: Duration = _lasting("1s")
     alerts: Alerts = field(default_factory=Alerts)

@@ -35,6 +35,10 @@ class Block(NamedTuple):
     enough: NDArray[np.bool_]
     """(S,) whether the window has the rule's minimum support."""
     tolerance: ToleranceBand
+    impressions: Floats
+    """(S,) impressions in the closed pane; of shares of the top k, those in it."""
+    strata: tuple[Floats, Floats, Floats, Floats] | None = None
+    """The first four terms of the pane for each of K strata, (S, K, B), where the rule is stratified."""
 
 
 class Evidence(NamedTuple):

@@ -12,7 +12,9 @@ import msgspec
 import numpy as np
 import river
 from msgspec import Struct
-from river.drift import ADWIN, PageHinkley
+from river.drift import ADWIN, KSWIN, PageHinkley
+from river.drift.binary import HDDMA
+from scipy.special import ndtr
 
 from monitor.config import DetectorKind, DetectorSpec
 from monitor.detectors.base import Block, Evidence, Floats, Status
@@ -26,6 +28,8 @@ _DECAY = 0.98
 """Weight of the past in the running variance (half-life 34 panes)."""
 _RECENT = 0.2
 """Weight of the newest residual in the running mean that says when a drift is over."""
+_KSWIN_SEED = 1
+"""KSWIN draws what it compares; with a seed the same panes give the same answers."""
 
 
 class _River(Protocol):
@@ -37,6 +41,20 @@ class _River(Protocol):
 
     def update(self, x: float) -> Any:
         """Take one value."""
+
+
+class _Hddm:
+    """HDDM_A takes values between 0 and 1: the normal distribution's quantiles of the residuals."""
+
+    def __init__(self, confidence: float) -> None:
+        self._river = HDDMA(drift_confidence=confidence, two_sided_test=True)  # type: ignore[no-untyped-call]
+
+    @property
+    def drift_detected(self) -> bool:
+        return self._river.drift_detected
+
+    def update(self, x: float) -> None:
+        self._river.update(float(ndtr(x)))  # type: ignore[no-untyped-call]
 
 
 class SeriesState(Struct):
@@ -101,7 +119,7 @@ class DriftDetector:
     """One river detector for each slice. Evidence is the running mean of recent residuals."""
 
     def __init__(self, spec: DetectorSpec) -> None:
-        """``spec.kind`` is ``adwin`` or ``page_hinkley``."""
+        """``spec.kind`` is ``adwin``, ``page_hinkley``, ``kswin`` or ``hddm``."""
         self.name = spec.kind.value
         self._spec = spec
         self._series: dict[str, SeriesState] = {}
@@ -109,9 +127,14 @@ class DriftDetector:
 
     def _new(self) -> _River:
         spec = self._spec
-        if spec.kind is DetectorKind.ADWIN:
-            # looked at on every pane: panes are few and each of them matters
-            return ADWIN(delta=spec.delta or 0.002, clock=1, min_window_length=5, grace_period=10)  # type: ignore[no-untyped-call]
+        match spec.kind:
+            case DetectorKind.ADWIN:
+                # looked at on every pane: panes are few and each of them matters
+                return ADWIN(delta=spec.delta or 0.002, clock=1, min_window_length=5, grace_period=10)  # type: ignore[no-untyped-call]
+            case DetectorKind.KSWIN:
+                return KSWIN(alpha=spec.delta or 0.0001, window_size=100, stat_size=30, seed=_KSWIN_SEED)
+            case DetectorKind.HDDM:
+                return _Hddm(spec.delta or 0.001)
         return PageHinkley(delta=spec.delta or 0.5, threshold=spec.threshold, min_instances=10)
 
     def update(self, block: Block, ratios: Ratios) -> Evidence:  # noqa: ARG002 - it looks at panes only

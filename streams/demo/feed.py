@@ -6,8 +6,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from alerts.events import AlertEvent, EventState, Series, decode_event
 from alerts.state import Phase
+from monitor.conclusions import band
 from monitor.config import Config
-from monitor.judge import band
 from monitor.verdicts import Direction, Verdict, decode_verdict
 from streams.clients import common_settings
 from streams.demo.snapshot import DemoSnapshot, RoleHealth, SliceRow

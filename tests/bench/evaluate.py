@@ -119,7 +119,7 @@ class _Watching:
 def measure(repeats: int) -> dict[str, float]:
     """All figures."""
     found: dict[str, float] = {}
-    for detectors in (["tolerance"], ["tolerance", "adwin"]):
+    for detectors in (["tolerance"], ["e_detector"], ["tolerance", "adwin"]):
         config = configuration(detectors)
         watches = [filled(config, surface) for surface in config.surfaces]
 

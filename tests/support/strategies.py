@@ -116,6 +116,7 @@ def rule_lists(draw: st.DrawFn, window: str, *, engaged: bool) -> list[Rule]:
             [DetectorSpec(kind=DetectorKind.PAGE_HINKLEY)],
         ]
     )
+    of_ratios = detectors | st.just([DetectorSpec(kind=DetectorKind.E_DETECTOR)])
     metrics = st.sampled_from(
         [Metric.EXPOSURE_SHARE, Metric.IMPRESSION_SHARE, Metric.TOP_K_SHARE, Metric.SKEW_AT_K]
     )
@@ -130,7 +131,7 @@ def rule_lists(draw: st.DrawFn, window: str, *, engaged: bool) -> list[Rule]:
             reference=draw(references),
             tolerance=Tolerance(low=0.8, high=1.25) if metric.parity else Tolerance(low=-0.2, high=0.2),
             min_support=draw(st.integers(1, 5)),
-            detectors=draw(detectors),
+            detectors=draw(of_ratios if metric.parity else detectors),
         )
         for number, metric in enumerate(chosen)
     ]
@@ -140,7 +141,7 @@ def rule_lists(draw: st.DrawFn, window: str, *, engaged: bool) -> list[Rule]:
         dimension="viewer.gender",
         window=window,
         min_support=1,
-        detectors=draw(detectors),
+        detectors=draw(of_ratios),
     )
     saved = Rule(
         name="saved",

@@ -68,9 +68,10 @@ def test_an_ok_outside_the_tolerance_does_not_clear() -> None:
     assert line.changes[1:] == [(20, "resolved", "cleared")]
 
 
-def test_a_drift_rule_clears_when_its_detector_says_so() -> None:
-    """Drift detectors fire on change, so a level outside the tolerance does not keep their alert."""
-    rule = a_rule(detectors=[DetectorSpec(kind=DetectorKind.ADWIN)])
+@pytest.mark.parametrize("kind", [kind for kind in DetectorKind if kind is not DetectorKind.TOLERANCE])
+def test_a_detector_with_a_memory_clears_when_it_says_so(kind: DetectorKind) -> None:
+    """Drift is change, an e-detector has evidence of its own: the window's level does not keep the alert."""
+    rule = a_rule(detectors=[DetectorSpec(kind=kind)])
     line = Timeline(rule).at(0, breach(0.5)).at(10, ok(0.6))
     assert line.changes[1:] == [(10, "resolved", "cleared")]
 

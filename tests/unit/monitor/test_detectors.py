@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from monitor.budget import Allowance
 from monitor.config import DetectorKind, DetectorSpec
 from monitor.detectors import Block, Evidence, Status, make_detector
 from monitor.detectors.drift import WARM_UP_PANES, DriftDetector, residuals
@@ -28,7 +29,8 @@ def block_of(
     slices = SLICES[: len(terms.half)]
     start_ms = number * PANE_MS
     support = np.full(len(slices), enough)
-    return Block(start_ms, start_ms + PANE_MS, slices, terms, terms, is_share, support, band)
+    impressions = terms.b.sum(axis=1)
+    return Block(start_ms, start_ms + PANE_MS, slices, terms, terms, is_share, support, band, impressions)
 
 
 def reference() -> tuple[Floats, Floats]:
@@ -59,9 +61,9 @@ def run(detector: DriftDetector, stream: list[Terms], first: int = 0) -> list[Ev
     ]
 
 
-def drift(kind: DetectorKind = DetectorKind.ADWIN, **parameters: float) -> DriftDetector:
+def drift(kind: DetectorKind = DetectorKind.ADWIN) -> DriftDetector:
     """Return a drift detector."""
-    return DriftDetector(DetectorSpec(kind=kind, **parameters))
+    return DriftDetector(DetectorSpec(kind=kind))
 
 
 # ---------------------------------------------------------------- tolerance
@@ -126,6 +128,7 @@ def test_tolerance_says_nothing_of_what_has_too_little_support() -> None:
 # ---------------------------------------------------------------- drift
 
 STEADY = [SHARES] * 500
+DRIFT = [DetectorKind.ADWIN, DetectorKind.PAGE_HINKLEY, DetectorKind.KSWIN, DetectorKind.HDDM]
 
 
 def shifted(count: int) -> list[Floats]:
@@ -133,7 +136,7 @@ def shifted(count: int) -> list[Floats]:
     return [SHARES + np.array([-0.06, 0, 0.06, 0])] * count
 
 
-@pytest.mark.parametrize("kind", [DetectorKind.ADWIN, DetectorKind.PAGE_HINKLEY])
+@pytest.mark.parametrize("kind", DRIFT)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_drift_is_silent_on_a_stationary_stream(kind: DetectorKind, seed: int) -> None:
     """Five hundred panes of correlated impressions with constant shares raise no alarm in any slice."""
@@ -146,7 +149,7 @@ def test_drift_is_silent_on_a_stationary_stream(kind: DetectorKind, seed: int) -
     )  # of standard normal residuals, 1 to 4 remembered
 
 
-@pytest.mark.parametrize("kind", [DetectorKind.ADWIN, DetectorKind.PAGE_HINKLEY])
+@pytest.mark.parametrize("kind", DRIFT)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_drift_fires_on_a_shift_in_the_right_direction(kind: DetectorKind, seed: int) -> None:
     """A planted change is seen within an hour of minutes: `a` low, `c` high, the others quiet."""
@@ -172,7 +175,7 @@ def test_drift_warms_up_first() -> None:
     assert all((answer.status == Status.INSUFFICIENT).all() for answer in answers[:-1])
 
 
-@pytest.mark.parametrize("kind", [DetectorKind.ADWIN, DetectorKind.PAGE_HINKLEY])
+@pytest.mark.parametrize("kind", DRIFT)
 @pytest.mark.parametrize("stop", [1, 30, 210])
 def test_drift_survives_a_restart(kind: DetectorKind, stop: int) -> None:
     """From a dump the detector goes on exactly as one that never stopped."""
@@ -249,4 +252,6 @@ def test_residuals_are_standardised() -> None:
 
 def test_every_kind_of_detector_can_be_made() -> None:
     """Each kind that a rule may name has its detector, of that name."""
-    assert [make_detector(DetectorSpec(kind=kind)).name for kind in DetectorKind] == list(DetectorKind)
+    nothing = Allowance(0.0, (), closed=False)
+    made = [make_detector(DetectorSpec(kind=kind), nothing) for kind in DetectorKind]
+    assert [detector.name for detector in made] == list(DetectorKind)

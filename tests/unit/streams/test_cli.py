@@ -9,6 +9,7 @@ from streams.cli import main
 from streams.exits import EX_CONFIG, EX_UNAVAILABLE
 from tests.support.ports import free_port
 
+FULL = Path(__file__).parents[3] / "deploy" / "fairstream.yaml"
 GOOD = """\
 surfaces: [home, search]
 attributes:
@@ -47,6 +48,28 @@ def test_check_says_what_would_be_watched(config_file: Path, capsys: pytest.Capt
     said = capsys.readouterr().out
     for words in ("home, search", "1h every 1m", "item.skin_tone, viewer.gender", "rules       2; 3 series"):
         assert words in said
+
+
+def test_check_says_what_the_budget_sees(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`check --traffic` adds the disparities that are seen in an hour, a day and a week, for each slice."""
+    monkeypatch.setenv("COLUMNS", "200")
+    command = ["check", "--config", str(FULL), "--traffic", "6000"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "false pages 1 per 30d at most from 2 rules with an e_detector; no guarantee for home-skin" in out
+    assert "a week" in out
+    assert out.count("ads-skin-tone-targets") == 5  # a rule, and four slices
+
+
+@pytest.mark.parametrize("traffic", ["0", "-5", "nan", "many"])
+def test_check_refuses_traffic_that_is_none(traffic: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not a number above 0 is wrong usage."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["check", "--config", str(FULL), "--traffic", traffic])
+    assert stopped.value.code == 2
+    assert "--traffic" in capsys.readouterr().err
 
 
 def test_check_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,131 @@
+"""How long until a change is seen, held against D*, the best that any rule with the same budget can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from monitor.detectors.bank import (
+    DAY_MS,
+    LOW,
+    MINUTE_MS,
+    RATE_SUPER_IMPRESSIONS,
+    SHARE_SUPER_IMPRESSIONS,
+    Limits,
+    State,
+    take_pane,
+)
+from monitor.detectors.scores import variance
+from monitor.planning import best_delay, information
+from tests.statistics.budget import pane_of
+from tests.statistics.sessions import BUCKETS, DAY, Floats, Ints, Series, simulate_all
+
+PER_DAY = 1 / 6_000
+"""Budget of a series: one page in 30 days over 200 of them."""
+SHARE, RATE, TASTE = 0.1, 0.05, 8.0
+STEP = 120
+"""Minutes that are drawn at once. The change comes in the middle of a step, where sessions are under way."""
+
+
+class Case(NamedTuple):
+    """A change: part of the slice's rate or share that is lost."""
+
+    volume: float
+    drop: float
+    of_share: bool
+    warm_days: int = 2
+
+
+CASES = [
+    Case(60, 0.2, of_share=False, warm_days=4),
+    Case(600, 0.2, of_share=False),
+    Case(600, 0.1, of_share=False),
+    Case(6_000, 0.5, of_share=False),
+    Case(6_000, 0.2, of_share=False),
+    Case(6_000, 0.1, of_share=False),
+    Case(6_000, 0.05, of_share=False),
+    Case(600, 0.05, of_share=True),
+    Case(600, 0.1, of_share=True),
+    Case(600, 0.2, of_share=True),
+    Case(6_000, 0.05, of_share=True),
+    Case(6_000, 0.1, of_share=True),
+    Case(6_000, 0.2, of_share=True),
+]
+
+
+class Delay(NamedTuple):
+    """Minutes from a change to the page."""
+
+    case: Case
+    best: float
+    """D*."""
+    median: float
+    p90: float
+    runs: int
+
+    @property
+    def good(self) -> bool:
+        """At most 1.3 D* from two hours on, 1.6 D* from half an hour on, else under 15 panes."""
+        if self.best >= 120:
+            return self.median <= 1.3 * self.best
+        return self.median <= 1.6 * self.best if self.best >= 30 else self.median < 15
+
+
+def series_of(case: Case, drop_minute: int) -> Series:
+    """The series of a case. Rates are of viewers, shares of items that viewers have a taste for."""
+    return Series(
+        volume=case.volume,
+        share=SHARE,
+        rate=RATE,
+        viewer_side=not case.of_share,
+        taste=TASTE if case.of_share else 0.0,
+        cycle=0.0,
+        share_cycle=0.0,
+        drop=case.drop,
+        drop_minute=drop_minute,
+        drops_share=case.of_share,
+    )
+
+
+def measure(case: Case, runs: int, seed: int, say: Callable[[str], None]) -> Delay:
+    """Simulate until every run has paged, for 20 days at most."""
+    changed = case.warm_days * DAY + STEP // 2
+    state, shares = State(BUCKETS), np.full(runs, SHARE)
+    state.grow_to(runs)
+    least = SHARE_SUPER_IMPRESSIONS if case.of_share else RATE_SUPER_IMPRESSIONS
+    limits = Limits(
+        np.tile((1.0, np.nan), (runs, 1)), np.full((runs, 2), PER_DAY), np.full(runs, least), 7 * DAY_MS
+    )
+    steady: Ints = np.arange(runs)
+    which = slice(runs, None) if case.of_share else slice(runs)
+    minute, seen, q = 0, np.full(runs, np.inf), 0.0
+    for stretch in simulate_all(seed, [series_of(case, changed)] * runs, changed + 20 * DAY, STEP):
+        for row in range(len(stretch.impressions)):
+            panes = pane_of(stretch, row, shares, steady)
+            minute += 1
+            if minute == changed:
+                q = float(np.median(variance(state.variance_spread, np.ones(runs)) / state.weight))
+                state.proved_ms[:] = 0
+            start_ms = minute * MINUTE_MS
+            take_pane(
+                state, panes.scores[which], panes.impressions[which], start_ms, start_ms + MINUTE_MS, limits
+            )
+            if minute > changed:
+                seen = np.where(state.firing[:, LOW] & np.isinf(seen), minute - changed, seen)
+        if np.isfinite(seen).all():
+            break
+    say(f"{case}: q {q:.4f}")
+    return Delay(case, _best(case, q), *_quantiles(seen), runs)
+
+
+def _best(case: Case, q: float) -> float:
+    difference = case.drop * (SHARE if case.of_share else RATE)
+    weight = case.volume * (1.0 if case.of_share else SHARE * (1 - SHARE))
+    return best_delay(information(difference, weight, q), DAY / PER_DAY)
+
+
+def _quantiles(minutes: Floats) -> tuple[float, float]:
+    ordered = np.sort(minutes)
+    return float(ordered[(len(ordered) - 1) // 2]), float(ordered[int(0.9 * (len(ordered) - 1))])

@@ -1,0 +1,44 @@
+"""Small forms of the simulations of ``make bench-statistics``: minutes there, seconds here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.statistics.budget import Judged, Row, judge, most_pages, population, rows
+from tests.statistics.delays import Case, measure
+from tests.statistics.detection import everything
+from tests.statistics.sessions import Series
+
+CONDITIONS = {
+    "cycles": Series(),
+    "bursts and gaps": Series(bursts=4, gaps=3),
+    "bots": Series(bots=True),
+    "late corrections": Series(behind=0.02),
+}
+
+
+def small(*, scattered: bool) -> Row:
+    """Return what 300 pages in 30 days came to in 2 days of a dozen series, and of half their shares."""
+    series = population(7, 3, CONDITIONS, scattered=scattered)
+    names = [name for name in CONDITIONS for _ in range(3)]
+    found: Judged = judge(7, series, names, 2, [300.0], lambda _: None)
+    return rows([found], [300.0], everything)[0]
+
+
+def test_false_pages_stay_within_the_budget() -> None:
+    """Clustered viewers, cycles, bursts, gaps, bots, late panes: in 40 series-days no page too many."""
+    row = small(scattered=False)
+    assert row.low + row.high <= most_pages(row.allowed)
+
+
+def test_the_budget_needs_the_variance_between_viewers() -> None:
+    """With the variance of independent impressions the same traffic breaks it: the test above can fail."""
+    row = small(scattered=True)
+    assert row.low + row.high > most_pages(row.allowed)
+
+
+def test_a_change_is_seen_about_as_fast_as_possible() -> None:
+    """A share that falls by a tenth at 600 impressions a minute: at most twice D*."""
+    delay = measure(Case(600, 0.1, of_share=True, warm_days=1), 12, 3, lambda _: None)
+    assert np.isfinite(delay.p90)
+    assert delay.median <= 2 * delay.best
