@@ -121,7 +121,7 @@ def test_healthy_is_false_when_writes_do_not_get_through_and_true_when_it_is_awa
 def test_ready_is_false_until_the_state_is_recovered(pipeline: Pipeline) -> None:
     """A monitor that reads a long changelog is up and healthy, and not ready; then it is."""
     topic = changelog_topic(pipeline.config, "monitor", "state")
-    for number in range(200_000):
+    for number in range(50_000):
         pipeline.producer.produce(topic, b"-" * 100, b"0|noise|nobody|%d" % number, partition=0)
         if number % 10_000 == 0:
             pipeline.producer.flush(WAIT_S)
