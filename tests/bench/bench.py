@@ -107,15 +107,18 @@ class Bench:
 
 
 def run_worker(command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Cost:
-    """Run a measured process and take its account, the last line of its output.
+    """Run a measured process and take its account, one line of its output.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: it failed, or gave no account.
     """
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
-    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Cost)
+    accounts = [line for line in done.stdout.splitlines() if line.startswith('{"cpu_s"')]
+    if len(accounts) != 1:
+        raise RuntimeError(f"{' '.join(command)} gave {len(accounts)} accounts:\n{done.stdout[-4000:]}")
+    return msgspec.json.decode(accounts[0], type=Cost)
 
 
 def per_cpu_second(costs: Sequence[Cost], amount: int) -> list[float]:

@@ -178,6 +178,7 @@ def downstream(bench: Bench) -> None:
         "5,000 cells": (replace(USUAL, cells=5_000), USUAL_RATE),
         "1 partition": (replace(USUAL, partitions=1), USUAL_RATE),
         "64 partitions": (replace(USUAL, partitions=64), USUAL_RATE),
+        "64 partitions, 50,000 impressions/s": (replace(USUAL, partitions=64), 5 * USUAL_RATE),
         "one window 1m/1m": (replace(USUAL, windows=(("1m", "1m"),)), USUAL_RATE),
     }
     for name, (load, rate) in cases.items():

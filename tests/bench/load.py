@@ -25,7 +25,9 @@ THREE_WINDOWS = (("5m", "10s"), ("1h", "1m"), ("24h", "15m"))
 LOT = 100
 """Records that go to one partition before the next one's turn."""
 
-_TEMPLATES = 4_096
+_TEMPLATES = 65_536
+"""Different items; enough that nearly every cell has viewers in every bucket."""
+
 _AGES = ("18-24", "25-34", "35-44", "45-54", "55+")
 _VARYING = "1700000000123"  # replaced by the time of each record; as long as those are
 
@@ -55,7 +57,7 @@ class Load:
     def templates(self, seed: int = 1) -> list[tuple[bytes, bytes]]:
         """Records without their time: what stands before it and after it."""
         chance = random.Random(seed)
-        whole = [self._request(chance).encode() for _ in range(_TEMPLATES)]
+        whole = [self._request(chance).encode() for _ in range(_TEMPLATES // self.items)]
         pieces = [record.partition(_VARYING.encode()) for record in whole]
         return [(head, tail) for head, _, tail in pieces]
 

@@ -11,7 +11,7 @@ from account import Account, options, shown
 
 given = options()
 app = faust.App(
-    "peer-faust",
+    f"peer-faust-{given.directory.rpartition('/')[2]}",  # a group of its own: it begins at the beginning
     broker=f"kafka://{given.bootstrap}",
     store="memory://",
     datadir=given.directory,
