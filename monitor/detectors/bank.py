@@ -123,6 +123,8 @@ class State:
 
     def grow_to(self, count: int) -> None:
         """Add series that know nothing yet."""
+        if count == len(self):
+            return
         for name in self.fields:
             held = getattr(self, name)
             fill = -np.inf if name in {"page", "resolve"} else 0

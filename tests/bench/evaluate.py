@@ -31,6 +31,7 @@ from streams.metrics import FairnessCollector
 START_MS = 1_700_000_000_000 // 3_600_000 * 3_600_000
 SLICES, SURFACES = 100, 5
 MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
 
 
 def configuration(detectors: list[str]) -> Config:
@@ -126,7 +127,7 @@ def measure(repeats: int) -> dict[str, float]:
         def judge(repeat: int, watches: list[SurfaceWatch] = watches) -> None:
             for watch in watches:
                 for each in watch.judges:
-                    each.judge(closed_pane(watch, START_MS + (60 + repeat) * MINUTE_MS))
+                    each.judge(closed_pane(watch, START_MS + (1 + repeat) * HOUR_MS))
 
         name = "+".join(detectors)
         found[f"verdicts, {name}, ms"] = median_ms(judge, repeats, WARM_UP_PANES + 1)
