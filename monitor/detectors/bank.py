@@ -233,13 +233,16 @@ def _judge(state: State, rows: Ints, side: int, end_ms: int, limits: Limits) -> 
     proved = log_total(page) >= 0
 
     firing, since_ms = state.firing[rows, side], state.proved_ms[rows, side]
-    back = grow(state.resolve[rows, side], days * RESOLVE_PER_DAY, odds.log_e(-1))
+    back = np.full_like(page, -np.inf)
+    if firing.any():
+        all_clear = grow(state.resolve[rows, side], days * RESOLVE_PER_DAY, odds.log_e(-1))
+        back = np.where(firing[:, None], all_clear, back)
     refuted = (log_total(back) >= 0) | (end_ms - since_ms >= limits.timeout_ms)
     over = firing & ~proved & refuted
 
     anew = (proved | over)[:, None]
     state.page[rows, side] = np.where(anew, -np.inf, page)
-    state.resolve[rows, side] = np.where(anew | ~firing[:, None], -np.inf, back)
+    state.resolve[rows, side] = np.where(anew, -np.inf, back)
     state.proved_ms[rows, side] = np.select([proved, over], [end_ms, 0], since_ms)
 
 
