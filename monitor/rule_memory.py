@@ -1,9 +1,11 @@
 """What a rule remembers of a surface between two starts, and what makes another's memory strange to it."""
 
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
-from monitor.config import Config, Rule, meaning_sha256
+from monitor.config import Config, DetectorSpec, Rule, meaning_sha256
 from monitor.config.document import encode_custom
 from monitor.references import declared_slices
 from monitor.verdicts import UnknownVersionError
@@ -50,8 +52,15 @@ def rule_identity(config: Config, rule: Rule) -> str:
     must not make it forget.
     """
     parts = [rule.metric, rule.dimension, rule.window, rule.compare, rule.action, rule.reference]
-    measured = [meaning_sha256(config), *parts, rule.detectors]
+    measured = [meaning_sha256(config), *parts, [_parameters(spec) for spec in rule.detectors]]
     return msgspec.json.encode(measured, enc_hook=encode_custom).decode()
+
+
+def _parameters(spec: DetectorSpec) -> dict[str, Any]:
+    """What differs from the defaults: so a parameter that a later version adds makes no rule forget."""
+    plain = DetectorSpec(kind=spec.kind)
+    given = {name: getattr(spec, name) for name in spec.__struct_fields__}
+    return {"kind": spec.kind} | {n: value for n, value in given.items() if value != getattr(plain, n)}
 
 
 def baseline_identity(config: Config, rule: Rule, measure: int, *, weighted: bool) -> str:

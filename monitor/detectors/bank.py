@@ -59,27 +59,6 @@ class Limits(NamedTuple):
 class State:
     """The arrays; series on the first axis. :meth:`grow_to` adds some. Times are in milliseconds."""
 
-    fields = (
-        "block",
-        "block_impressions",
-        "block_ms",
-        "block_start_ms",
-        "gathered",
-        "gathered_impressions",
-        "gathered_start_ms",
-        "gathered_spread",
-        "variance_spread",
-        "block_spread",
-        "weight",
-        "doubt",
-        "learnt_ms",
-        "rate",
-        "rate_ms",
-        "page",
-        "resolve",
-        "proved_ms",
-    )
-
     def __init__(self, buckets: int) -> None:
         """No series."""
         none = (0,)
@@ -123,22 +102,23 @@ class State:
 
     def grow_to(self, count: int) -> None:
         """Add series that know nothing yet."""
-        for name in self.fields:
-            held = getattr(self, name)
+        if count == len(self):
+            return
+        for name, held in list(vars(self).items()):
             fill = -np.inf if name in {"page", "resolve"} else 0
             new = np.full((count - len(held), *held.shape[1:]), fill, held.dtype)
             setattr(self, name, np.concatenate((held, new)))
 
     def packed(self) -> dict[str, bytes]:
         """The arrays as bytes, little-endian."""
-        return {name: getattr(self, name).astype(_order(name)).tobytes() for name in self.fields}
+        return {name: array.astype(_order(name)).tobytes() for name, array in vars(self).items()}
 
     @classmethod
     def unpacked(cls, arrays: dict[str, bytes], count: int, buckets: int) -> "State":
         """Inverse of :meth:`packed`, of ``count`` series."""
         state = cls(buckets)
-        for name in cls.fields:
-            shape = (count, *getattr(state, name).shape[1:])
+        for name, none in list(vars(state).items()):
+            shape = (count, *none.shape[1:])
             setattr(state, name, np.frombuffer(arrays[name], _order(name)).reshape(shape).copy())
         return state
 
@@ -231,13 +211,16 @@ def _judge(state: State, rows: Ints, side: int, end_ms: int, limits: Limits) -> 
     proved = log_total(page) >= 0
 
     firing, since_ms = state.firing[rows, side], state.proved_ms[rows, side]
-    back = grow(state.resolve[rows, side], days * RESOLVE_PER_DAY, odds.log_e(-1))
+    back = np.full_like(page, -np.inf)
+    if firing.any():
+        all_clear = grow(state.resolve[rows, side], days * RESOLVE_PER_DAY, odds.log_e(-1))
+        back = np.where(firing[:, None], all_clear, back)
     refuted = (log_total(back) >= 0) | (end_ms - since_ms >= limits.timeout_ms)
     over = firing & ~proved & refuted
 
     anew = (proved | over)[:, None]
     state.page[rows, side] = np.where(anew, -np.inf, page)
-    state.resolve[rows, side] = np.where(anew | ~firing[:, None], -np.inf, back)
+    state.resolve[rows, side] = np.where(anew, -np.inf, back)
     state.proved_ms[rows, side] = np.select([proved, over], [end_ms, 0], since_ms)
 
 

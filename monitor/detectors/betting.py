@@ -19,7 +19,6 @@ time, is at most the sum of the injections: a budget of false pages, for any dep
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 Floats = NDArray[np.float64]
 
@@ -61,5 +60,4 @@ def grow(log_m: Floats, injected: Floats, log_e: Floats) -> Floats:
 
 def log_total(log_m: Floats) -> Floats:
     """Logarithm of the sum over bets."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(logsumexp(log_m, axis=-1))
+    return np.asarray(np.logaddexp.reduce(log_m, axis=-1))

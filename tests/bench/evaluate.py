@@ -31,6 +31,7 @@ from streams.metrics import FairnessCollector
 START_MS = 1_700_000_000_000 // 3_600_000 * 3_600_000
 SLICES, SURFACES = 100, 5
 MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
 
 
 def configuration(detectors: list[str]) -> Config:
@@ -89,6 +90,12 @@ def filled(config: Config, surface: str) -> SurfaceWatch:
     return watch
 
 
+def end_of(repeat: int) -> int:
+    """When a pane ends: an hour after the last while detectors learn, then a minute."""
+    hours = min(repeat, WARM_UP_PANES) + 1
+    return START_MS + hours * HOUR_MS + max(repeat - WARM_UP_PANES, 0) * MINUTE_MS
+
+
 def closed_pane(watch: SurfaceWatch, end_ms: int) -> ClosedPane:
     """The last pane, as if it ended at a time."""
     view, layout = watch.panes.views[1], watch.panes.layout
@@ -126,7 +133,7 @@ def measure(repeats: int) -> dict[str, float]:
         def judge(repeat: int, watches: list[SurfaceWatch] = watches) -> None:
             for watch in watches:
                 for each in watch.judges:
-                    each.judge(closed_pane(watch, START_MS + (60 + repeat) * MINUTE_MS))
+                    each.judge(closed_pane(watch, end_of(repeat)))
 
         name = "+".join(detectors)
         found[f"verdicts, {name}, ms"] = median_ms(judge, repeats, WARM_UP_PANES + 1)

@@ -1,4 +1,4 @@
-"""The e-detector once more: one series, one side, plain Python, from the formulas in ARCHITECTURE.md."""
+"""The e-detector once more: one series, one side, plain Python, from the formulas alone."""
 
 from __future__ import annotations
 

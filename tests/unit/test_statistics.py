@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from tests.statistics.budget import Judged, Row, judge, most_pages, population, rows
-from tests.statistics.delays import Case, measure
-from tests.statistics.detection import everything
+from tests.statistics.delays import Case, Delay, measure
+from tests.statistics.detection import budget_table, delay_table, everything
+from tests.statistics.rivals import false_pages
 from tests.statistics.sessions import Series
 
 CONDITIONS = {
@@ -42,3 +43,22 @@ def test_a_change_is_seen_about_as_fast_as_possible() -> None:
     delay = measure(Case(600, 0.1, of_share=True, warm_days=1), 12, 3, lambda _: None)
     assert np.isfinite(delay.p90)
     assert delay.median <= 2 * delay.best
+
+
+def test_obvious_rules_page_where_there_is_nothing_and_the_e_detector_does_not() -> None:
+    """A day of three series without a disparity: the ratio of the last hour crosses four fifths by chance."""
+    pages = false_pages(population(8, 3, {"cycles": Series()}), 1, 8, lambda _: None)
+    assert pages["ratio of rates < 0.8, 1 h"] > 0
+    assert pages["e_detector, tolerance 1"] == pages["e_detector, tolerance 0.8"] == 0
+
+
+def test_tables_say_what_was_found() -> None:
+    """One line for each budget and each change; a target that was missed is called so."""
+    row = Row(30.0, 1_000.0, 12.0, 3, 2, 1.6, 11.7)
+    assert budget_table([row]).splitlines()[-1] == "| 30 | 1,000 | 12 | 3 + 2 | 1.6 to 11.7 |"
+    case = Case(600, 0.1, of_share=True)
+    found = delay_table([Delay(case, 200.0, 250.0, 400.0, 40), Delay(case, 200.0, 270.0, 400.0, 40)])
+    assert found.splitlines()[2:] == [
+        "| share, 600, 10 % | 200 | 250 | 400 | 1.25 | met |",
+        "| share, 600, 10 % | 200 | 270 | 400 | 1.35 | missed |",
+    ]

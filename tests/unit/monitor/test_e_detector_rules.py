@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from monitor.budget import allowance_of, pages_per_day
-from monitor.config import Config, parse_config
+from monitor.config import Config, DetectorKind, DetectorSpec, parse_config, parse_duration
 from monitor.judge import ClosedPane, RuleJudge
+from monitor.rule_memory import rule_identity
 from monitor.suppression import SUPPRESSED
 from monitor.verdicts import Direction, Estimate, Outcome, Verdict
 from tests.support.core import Feed
@@ -155,3 +157,18 @@ def test_strata_come_from_the_traffic() -> None:
     assert last["marginal"].verdict is Outcome.BREACH
     assert last["inside"].verdict is Outcome.OK
     assert last["inside"].evidence < -2
+
+
+def test_a_parameter_at_its_default_is_no_change() -> None:
+    """What a rule remembers is for its detectors as they are, however much of them is written down."""
+    config = a_config()
+    plain = config.rules[0]
+    rule = msgspec.structs.replace(
+        plain,
+        detectors=[DetectorSpec(kind=DetectorKind.E_DETECTOR, timeout=parse_duration("7d"), confidence=0.95)],
+    )
+    other = msgspec.structs.replace(
+        rule, detectors=[DetectorSpec(kind=DetectorKind.E_DETECTOR, timeout=parse_duration("6d"))]
+    )
+    assert rule_identity(config, rule) == rule_identity(config, plain)
+    assert rule_identity(config, other) != rule_identity(config, plain)

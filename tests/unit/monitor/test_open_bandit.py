@@ -115,3 +115,33 @@ def test_the_switch_collapses_four_slices_and_raises_one(
 def test_the_verdicts_are_the_same_every_time(replayed: Replayed) -> None:
     """The core reads no clock and draws no lots."""
     assert replay(parse_config(CONFIG))[0] == replayed[0]
+
+
+@pytest.fixture(scope="module")
+def budgeted() -> list[Verdict]:
+    """Replay with an e-detector in place of the tolerance."""
+    return replay(parse_config(CONFIG + "  detectors: [{kind: e_detector}]\n"))[0]
+
+
+def test_the_e_detector_is_silent_on_the_random_week(budgeted: list[Verdict]) -> None:
+    """Nearly all slices have warmed up by the switch, and none has paged."""
+    week = [v for v in budgeted if v.pane_end_ms <= SWITCH_MS]
+    assert not [v for v in week if v.verdict is Outcome.BREACH]
+    assert len({v.slice_ for v in week if v.verdict is Outcome.OK}) >= 11
+
+
+def test_the_e_detector_finds_the_right_slices_within_a_day(budgeted: list[Verdict]) -> None:
+    """Four slices that collapse and the one that trebles page on their side, most within 15 hours."""
+    first: dict[str, Verdict] = {}
+    for v in budgeted:
+        if v.verdict is Outcome.BREACH:
+            first.setdefault(v.slice_[:6], v)
+    sides = dict.fromkeys(("84c523", "bf9100", "31a4dc", "ab5678"), Direction.LOW) | {
+        "9a2a41": Direction.HIGH
+    }
+    hours = []
+    for slice_, direction in sides.items():
+        assert first[slice_].direction is direction
+        hours.append((first[slice_].pane_end_ms - SWITCH_MS) // HOUR_MS)
+    assert max(hours) <= 24
+    assert sorted(hours)[3] <= 15
