@@ -26,11 +26,11 @@ from streams.build import register_info
 from streams.clients import consumer_settings, producer_settings
 from streams.exits import EX_SOFTWARE
 from streams.http import Probe, serve
-from streams.liveness import Stall, reach_of
+from streams.liveness import Partition, Stall, reach_of
 from streams.metrics import OVERFLOW_HELP
 from streams.publisher import Publisher
 from streams.records import Records, sort_out
-from streams.sources import Partition, Silence, Source, commit, decode_resume, is_fatal
+from streams.sources import Silence, Source, commit, decode_resume, is_fatal
 from streams.summary import write_summary
 
 log = logging.getLogger(__name__)

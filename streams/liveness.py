@@ -1,10 +1,10 @@
 """Liveness that tells the truth: a partition with data must make progress, unless the broker is away."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 ANSWER_S = 2.0
 """How long the broker may take to answer a question before it counts as away."""
@@ -59,24 +59,24 @@ class Stall:
         return any(now_s - since_s >= self._stalled_after_s for _, since_s in list(self._standing.values()))
 
 
-def end_offset(consumer: Consumer, topic: str, partition: int) -> int | None:
-    """Where a partition ends, from the broker; None if it does not answer."""
+def end_offsets(consumer: Consumer, partitions: Collection[Partition]) -> dict[Partition, int] | None:
+    """Where partitions end, from the brokers; None if one of them does not answer."""
+    if not partitions:
+        return {}
+    asked = [TopicPartition(topic, partition, OFFSET_END) for topic, partition in partitions]
     try:
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
+        found = consumer.offsets_for_times(asked, timeout=ANSWER_S)
     except KafkaException:
         return None
-    return end
+    if any(tp.error is not None for tp in found):
+        return None
+    return {(tp.topic, tp.partition): tp.offset for tp in found}
 
 
 def reach_of(consumer: Consumer, positions: Mapping[Partition, int]) -> dict[Partition, Reach] | None:
     """The positions beside the ends of their partitions; None if the broker does not answer."""
-    found = {}
-    for (topic, partition), position in positions.items():
-        end = end_offset(consumer, topic, partition)
-        if end is None:
-            return None
-        found[topic, partition] = Reach(position, end)
-    return found
+    ends = end_offsets(consumer, positions.keys())
+    return None if ends is None else {key: Reach(position, ends[key]) for key, position in positions.items()}
 
 
 def committed_reach(consumer: Consumer, partitions: Iterable[Partition]) -> dict[Partition, Reach] | None:

@@ -2,17 +2,15 @@
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import msgspec
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from monitor.partition import Resume, SourcePartition
-from streams.liveness import ANSWER_S
+from streams.liveness import Partition, end_offsets
 
 log = logging.getLogger(__name__)
-
-Partition = tuple[str, int]
 
 
 class Source:
@@ -53,20 +51,6 @@ class Silence:
             self.broker_away()
             return set()
         return {key for key in silent if ends[key] <= sources[key].state.position}
-
-
-def end_offsets(consumer: Consumer, partitions: Collection[Partition]) -> dict[Partition, int] | None:
-    """Where partitions end, from the brokers; None if one of them does not answer."""
-    if not partitions:
-        return {}
-    asked = [TopicPartition(topic, partition, OFFSET_END) for topic, partition in partitions]
-    try:
-        found = consumer.offsets_for_times(asked, timeout=ANSWER_S)
-    except KafkaException:
-        return None
-    if any(tp.error is not None for tp in found):
-        return None
-    return {(tp.topic, tp.partition): tp.offset for tp in found}
 
 
 def commit(consumer: Consumer, sources: Mapping[Partition, Source]) -> None:

@@ -1,3 +1,5 @@
+"""Where partitions end, asked for at once."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -5,7 +7,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, TopicPartition
 
 from streams.clients import group_reader
-from streams.sources import end_offsets
+from streams.liveness import end_offsets
 from tests.conftest import Broker, Spawn
 from tests.support.pipeline import Pipeline
 from tests.support.ports import free_port
