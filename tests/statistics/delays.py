@@ -36,13 +36,14 @@ class Case(NamedTuple):
     drop: float
     of_share: bool
     warm_days: int = 2
+    """Days before the change: several D*, since what a detector holds in quiet times is part of its speed."""
     pane: int = 1
     """Minutes of a pane; more suit thin traffic, since few impressions in a pane lose weight."""
 
 
 CASES = [
-    Case(60, 0.2, of_share=False, warm_days=4),
-    Case(60, 0.2, of_share=False, warm_days=4, pane=15),
+    Case(60, 0.2, of_share=False, warm_days=10),
+    Case(60, 0.2, of_share=False, warm_days=10, pane=15),
     Case(600, 0.2, of_share=False),
     Case(600, 0.1, of_share=False),
     Case(6_000, 0.5, of_share=False),
