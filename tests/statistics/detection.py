@@ -104,7 +104,9 @@ def delay_table(found: Iterable[Delay]) -> str:
     ]
     for each in found:
         case = each.case
-        what = "share" if case.of_share else "rate"
+        what = ("share" if case.of_share else "rate") + (
+            f" in panes of {case.pane} min" if case.pane > 1 else ""
+        )
         lines.append(
             f"| {what}, {case.volume:,.0f}, {100 * case.drop:g} % | {each.best:,.0f} | {each.median:,.0f} "
             f"| {each.p90:,.0f} | {each.median / each.best:.2f} | {'met' if each.good else 'missed'} |"
