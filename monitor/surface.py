@@ -30,7 +30,7 @@ from monitor.snapshots import (
 )
 from monitor.store import Store, decode_sums, encode_sums, spread
 from monitor.sums import CellRows, Layout, Sparse
-from monitor.windows import PaneSeries, Part, SlidingWindow, Window
+from monitor.windows import PaneSeries, Part, SlidingWindow
 
 IMPRESSION_MEASURES = 3
 _COMPARED = attrgetter("from_offset", "first_offset", "end_offset")
@@ -101,11 +101,6 @@ class SurfacePanes:
     def _takes(self, slide_ms: int, kind: Kind) -> bool:
         """Whether panes of the kind fit into panes of this slide."""
         return kind in self._base and slide_ms % self._base[kind].slide_ms == 0
-
-    def span(self, view: WindowViews, window: SlidingWindow) -> Window:
-        """What a window of the view has summed: less than its length, if it was added a short while ago."""
-        begin_ms = self.beginnings.window(view.spec)
-        return Window(min(max(window.span.start_ms, begin_ms), window.end_ms), window.end_ms)
 
     # --- snapshots in ------------------------------------------------------------------
 
@@ -280,6 +275,9 @@ class SurfacePanes:
                 oldest[int(slide)] = min(int(start), oldest.get(int(slide), int(start)))
         if begun is not None:
             self.beginnings.restore(begun, max(self.sealed_through.values()), oldest)
+        for view in self.views:
+            for window in (view.live, view.closed, *([view.matured] if view.matured else [])):
+                window.begin_ms = self.beginnings.window(view.spec)
         if begun != self.beginnings.starts:
             mark = (VERSION, self._meaning, self.beginnings.starts)
             self._store.put(f"begun|{self.surface}", msgspec.msgpack.encode(mark))

@@ -118,6 +118,8 @@ class SlidingWindow:
         """An empty window at time 0 over the series."""
         self.series = series
         self.length_ms = length_ms
+        self.begin_ms = 0
+        """Panes before it are left out; set before the first move."""
         self.end_ms = 0
         self.totals = [Sums() for _ in range(series.dimensions)]
         series.windows.append(self)
@@ -125,11 +127,14 @@ class SlidingWindow:
     @property
     def span(self) -> Window:
         """What the window covers now."""
-        return Window(self.end_ms - self.length_ms, self.end_ms)
+        return self._until(self.end_ms)
+
+    def _until(self, end_ms: int) -> Window:
+        return Window(min(max(end_ms - self.length_ms, self.begin_ms), end_ms), end_ms)
 
     def holds(self, pane_start_ms: int) -> bool:
         """Whether a pane is inside."""
-        return self.end_ms - self.length_ms <= pane_start_ms < self.end_ms
+        return self.span.start_ms <= pane_start_ms < self.end_ms
 
     @property
     def empty(self) -> bool:
@@ -140,7 +145,7 @@ class SlidingWindow:
         """Move the end forward; a smaller or equal end changes nothing."""
         if end_ms <= self.end_ms:
             return
-        before, start_ms = self.span, end_ms - self.length_ms
+        before, start_ms = self.span, self._until(end_ms).start_ms
         self._add(self.series.between(before.start_ms, min(before.end_ms, start_ms)), -1)
         self._add(self.series.between(max(before.end_ms, start_ms), end_ms), 1)
         self.end_ms = end_ms

@@ -205,13 +205,12 @@ def held_window(surface: SurfaceWatch, view: WindowViews, window: SlidingWindow)
         slices = panes.projections.slices(dimension)
         sums = window.totals[place].array(len(slices), panes.layout).tolist()
         dimensions[dimension] = dict(zip(slices, sums, strict=True))
-    span = panes.span(view, window)
     return {
         "surface": surface.surface,
         "window": view.spec.name,
         "view": "matured" if window is view.matured else "closed",
-        "start_ms": span.start_ms,
-        "end_ms": span.end_ms,
+        "start_ms": window.span.start_ms,
+        "end_ms": window.span.end_ms,
         "dimensions": dimensions,
     }
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from monitor.config import Config, WindowSpec
 from monitor.store import MemoryStore
-from monitor.surface import Applied, WindowViews
+from monitor.surface import Applied
 from monitor.verdicts import Outcome, Verdict
 from monitor.watch import SurfaceWatch
 from monitor.windows import SlidingWindow
@@ -57,12 +57,10 @@ def listener(config: Config, store: MemoryStore | None = None) -> Listener:
     return Listener(SurfaceWatch(config, SURFACE, store or MemoryStore()), config)
 
 
-def check_window(
-    config: Config, watch: SurfaceWatch, view: WindowViews, window: SlidingWindow, judged: list[Judged]
-) -> None:
+def check_window(config: Config, watch: SurfaceWatch, window: SlidingWindow, judged: list[Judged]) -> None:
     """A running window equals the recount of its span in every dimension, empty slices left out."""
     projections, layout = watch.panes.projections, watch.panes.layout
-    counted = sum_up(judged, SURFACE, *watch.panes.span(view, window))
+    counted = sum_up(judged, SURFACE, *window.span)
     for dimension, place in projections.places.items():
         slices = projections.slices(dimension)
         found = sums_of_slices(slices, window.totals[place].array(len(slices), layout))
@@ -78,7 +76,7 @@ def check_windows(config: Config, watch: SurfaceWatch, judged: list[Judged]) -> 
     for view in watch.panes.views:
         mine = judged if view.matured is not None else shown
         for window in (view.live, view.closed, *([view.matured] if view.matured is not None else [])):
-            check_window(config, watch, view, window, mine)
+            check_window(config, watch, window, mine)
 
 
 def answers(verdicts: Sequence[Verdict]) -> Answers:
@@ -236,7 +234,7 @@ def test_a_window_added_while_running_holds_whole_panes(data: st.DataObject, add
     config = data.draw(configs(rules=True))
     spec = WindowSpec(length=seconds(added[0]), slide=seconds(added[1]))
     more = replace(config, windows=[*config.windows, spec])
-    judged, told = draw_told(data, config, data.draw(idles))
+    judged, told = draw_told(data, config)
     change, again = (data.draw(st.integers(0, len(told) - 1)) for _ in range(2))
     store = MemoryStore()
     monitor = listener(config, store)
