@@ -70,7 +70,8 @@ class Pipeline:
         self.file.write_text(yaml.safe_dump(data), encoding="utf-8")
         self.config = self.reload()
         create_topics(self.config)
-        self.producer = Producer(producer_settings(self.config.kafka) | {"log_level": 0})
+        own = {"log_level": 0, "client.id": f"traffic-{unique}"}  # a throttled role does not throttle it
+        self.producer = Producer(producer_settings(self.config.kafka) | own)
 
     def reload(self) -> Config:
         """Read the configuration from its file, which a test may have changed."""
