@@ -28,9 +28,8 @@ SOLO = tuple((role, 1) for role in ROLES)
 POINTS = ((500.0, "10s"), (5_000.0, "10s"), (20_000.0, "10s"), (5_000.0, "2s"), (5_000.0, "60s"))
 """Impressions (items shown) a second, and the length of a pane."""
 FULL_LOAD = 20_000.0
-HISTORY_RATE = 500.0
-HISTORY_MS = 20 * 60_000
-"""Traffic before the long run, so that every window and store is full when it begins."""
+HISTORY_MS = 7 * 60_000
+"""Traffic of the same rate before the long run, so that every window is full when it begins."""
 MINUTE_S = 60.0
 WAIT_S = 300.0
 PAGE_KB = 1024
@@ -123,7 +122,7 @@ class Bench:
         """Resident sizes minute by minute, with full windows from the first."""
         pipeline = self._pipeline("memory", "10s")
         began = datetime.fromtimestamp(time.time() - HISTORY_MS / 1000, UTC).isoformat()
-        history = ["--rate", str(HISTORY_RATE), "--duration", f"{HISTORY_MS}ms", "--start", began]
+        history = ["--rate", str(rate), "--duration", f"{HISTORY_MS}ms", "--start", began]
         past = self._spawn(pipeline.command("simulate", *history), name="history")
         assert past.wait(WAIT_S) == 0, past.describe()
         fleet, traffic = self._begin(pipeline, rate)
