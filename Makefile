@@ -1,6 +1,7 @@
 # The commands of this repository; `make help` lists them.
 # Variables: PYTHON (the interpreter to build on), ARGS (for `fairstream demo` and benchmarks), PYTEST_ARGS,
-# COV=no (no coverage), JOBS (test processes side by side; 0: none but pytest's own), SEED and KILLS (for chaos), SECONDS (how long bench-recovery looks at memory).
+# COV=no (no coverage), JOBS (test processes side by side; 0: none but pytest's own), SEED and KILLS (for chaos),
+# SECONDS (how long bench-recovery looks at memory).
 
 PYTHON ?= python3
 ARGS ?=

@@ -1,3 +1,5 @@
+"""The garbage collector leaves the records of a batch alone."""
+
 from __future__ import annotations
 
 import gc

@@ -1,3 +1,5 @@
+"""What a consumer hands over comes sorted: records, ends of partitions, errors."""
+
 from __future__ import annotations
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message
