@@ -279,15 +279,7 @@ def test_a_changed_rule_starts_anew_and_the_others_go_on(config: Config) -> None
     assert other.listener.verdicts[-1].estimate.support == 22
 
 
-SECOND_RULE = """\
-- name: second
-  metric: impression_share
-  dimension: item.tone
-  window: 1m
-  compare: reference
-  reference: {targets: {a: 0.5, b: 0.5}}
-  min_support: 1
-"""
+SECOND_RULE = CONFIG.partition("rules:\n")[2].replace("name: tone", "name: second")
 
 
 def ends_of(feed: Feed, rule: str) -> list[int]:
