@@ -1,6 +1,7 @@
-"""A Faust consumer that loses no record after a recovery, and does not hang without its group."""
+"""A Faust consumer that loses no record after a recovery, and neither hangs nor falls without its group."""
 
 from faust.transport.drivers import aiokafka
+from faust.types import TP
 
 from streams.exits import stop_outside_of_group
 from streams.membership import Membership
@@ -11,6 +12,17 @@ class _SteadyThread(aiokafka.AIOKafkaConsumerThread):
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator
         Membership(coordinator, self.app.conf.broker_session_timeout, stop_outside_of_group)
+
+    def highwater(self, tp: TP) -> int:
+        """The end of a partition as last known; 0 while it is not.
+
+        Also for a partition that the consumer has just lost: aiokafka asserts that it has it, but loses it
+        in another thread, before Faust is told.
+        """
+        subscription = self._ensure_consumer()._subscription.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        state = assignment.state_value(tp) if assignment is not None else None
+        return (state.highwater or 0) if state is not None else 0
 
 
 class SteadyConsumer(aiokafka.Consumer):

@@ -86,9 +86,10 @@ class Seat:
         if not self.running:
             return None
         try:
-            found: dict[str, Any] = httpx.get(self._url("/-/status"), timeout=2.0).json()
+            answer = httpx.get(self._url("/-/status"), timeout=2.0)
         except httpx.TransportError:
             return None
+        found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
     def ready(self) -> bool:
