@@ -36,6 +36,9 @@ from streams.summary import write_summary
 log = logging.getLogger(__name__)
 
 BATCH_RECORDS = 5_000
+BATCH_CONTRIBUTIONS = 10_000
+"""Fewer records when they hold more items than this together: columns of so many stay in the cache."""
+
 CATCH_UP_PANES = 4_096
 """Old events go through panes quickly: publish and let go early when so many more are held."""
 
@@ -59,6 +62,7 @@ class Aggregate:
         self._sources: dict[Partition, Source] = {}
         self._partitions: dict[str, int] = {}
         self._stopping = threading.Event()
+        self._batch_records = BATCH_RECORDS
         self._turn_s = time.monotonic()
         self._silence = Silence(consumer, config.time.idle_timeout / 1000)
         self._stall = Stall(config.http.stalled_after / 1000)
@@ -96,7 +100,7 @@ class Aggregate:
         due_s = time.monotonic() + interval_s
         while not self._stopping.is_set():
             self._turn()
-            self.take(self._consumer.consume(BATCH_RECORDS, max(0.01, min(due_s - self._turn_s, 0.2))))
+            self.take(self._consumer.consume(self._batch_records, max(0.01, min(due_s - self._turn_s, 0.2))))
             if time.monotonic() >= due_s or self._open_panes() > self._panes_left + CATCH_UP_PANES:
                 self.flush()
                 due_s = max(due_s + interval_s, time.monotonic())
@@ -171,15 +175,20 @@ class Aggregate:
             if is_fatal(error):
                 raise KafkaException(error)
             log.warning("kafka: %s", error.name())
+        contributions = 0
         for records in found.records:
             source = self._sources.get(records.partition)
             if source is not None:
-                self._read(source, records)
+                contributions += self._read(source, records)
                 source.at_end = False
+        if contributions:
+            fit = BATCH_CONTRIBUTIONS * len(messages) // contributions
+            self._batch_records = min(max(fit, 1), BATCH_RECORDS)
         for partition in found.ended & self._sources.keys():
             self._sources[partition].at_end = True
 
-    def _read(self, source: Source, records: Records) -> None:
+    def _read(self, source: Source, records: Records) -> int:
+        """Sum records of one partition; how many contributions they held."""
         topic = records.partition[0]
         source.heard_s = time.monotonic()
         outcome = source.state.read(records.batch)
@@ -198,6 +207,7 @@ class Aggregate:
         for rejected in outcome.rejected:
             self._publisher.bury(records.messages[rejected.index], rejected)
         self._flushed_all = False
+        return outcome.items
 
     # --- snapshots out -----------------------------------------------------------------
 
