@@ -28,7 +28,7 @@ from streams.exits import EX_SOFTWARE
 from streams.http import Probe, serve
 from streams.liveness import Partition, Stall, reach_of
 from streams.metrics import OVERFLOW_HELP
-from streams.publisher import Publisher
+from streams.publisher import DeliveryError, Publisher
 from streams.records import Records, sort_out
 from streams.sources import Silence, Source, commit, decode_resume, is_fatal
 from streams.summary import write_summary
@@ -331,7 +331,7 @@ def run_aggregate(config: Config, *, instance: str, summary: Path | None = None)
         server = serve(config.http.bind, config.http.aggregate_port, role.registry, probe)
     try:
         role.run()
-    except KafkaException as error:
+    except (KafkaException, DeliveryError) as error:
         log.critical("stopping: %s", error.args[0])
         return EX_SOFTWARE
     finally:

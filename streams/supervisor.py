@@ -63,6 +63,21 @@ def role_specs(config: Config) -> list[RoleSpec]:
     ]
 
 
+class Backoff:
+    """How long to wait before a process is started again: longer each time, unless it ran well in between."""
+
+    def __init__(self) -> None:
+        """Not started yet."""
+        self._delay_s = _FIRST_RESTART_S
+
+    def after(self, ran_s: float) -> float:
+        """Seconds to wait now that it has ended, after it ran for so many."""
+        if ran_s > _LAST_RESTART_S:
+            self._delay_s = _FIRST_RESTART_S
+        delay_s, self._delay_s = self._delay_s, min(2 * self._delay_s, _LAST_RESTART_S)
+        return delay_s
+
+
 class _Child:
     """One role's process, restarted when it dies or says that it is stuck."""
 
@@ -72,7 +87,7 @@ class _Child:
         self.restarts = 0
         self._log_file = log_file
         self._restart_s: float | None = None
-        self._backoff_s = _FIRST_RESTART_S
+        self._backoff = Backoff()
         self._ask_s = time.monotonic() + _ASK_S
         options = [
             "--config",
@@ -86,6 +101,7 @@ class _Child:
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        self._started_s = time.monotonic()
         if self._log_file is None:
             return subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
         with self._log_file.open("ab") as output:
@@ -106,9 +122,9 @@ class _Child:
         if code == EX_CONFIG:
             raise ConfigurationRefusedError(self.spec.role)
         if self._restart_s is None:
-            log.error("%s ended with code %d; restarting in %.0f s", self.spec.role, code, self._backoff_s)
-            self._restart_s = now_s + self._backoff_s
-            self._backoff_s = min(2 * self._backoff_s, _LAST_RESTART_S)
+            delay_s = self._backoff.after(now_s - self._started_s)
+            log.error("%s ended with code %d; restarting in %.0f s", self.spec.role, code, delay_s)
+            self._restart_s = now_s + delay_s
         elif now_s >= self._restart_s:
             self._restart_s = None
             self.restarts += 1
