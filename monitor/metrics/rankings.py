@@ -85,8 +85,7 @@ def div_at_k(rankings: Rankings, k: int) -> Floats:
     array([1., 0.])
     """
     top = rankings.rank <= k
-    seen = np.zeros((rankings.requests, rankings.counts.shape[1]))
-    np.maximum.at(seen, rankings.request[top], rankings.counts[top] > 0)
+    seen = _by_group(rankings, top & (rankings.group >= 0), None, rankings.counts.shape[1]) > 0
     return np.asarray(np.where(seen.any(axis=1), seen.all(axis=1), np.nan))
 
 
@@ -122,15 +121,20 @@ def ranking_awrf(rankings: Rankings, weights: Floats, target: Floats) -> Floats:
     array([1.])
     """
     counted = (rankings.group >= 0) & (rankings.rank <= len(weights))
-    exposure = np.zeros((rankings.requests, len(target)))
-    where = (rankings.request[counted], rankings.group[counted])
-    np.add.at(exposure, where, weights[rankings.rank[counted] - 1])
+    exposure = _by_group(rankings, counted, weights[rankings.rank[counted] - 1], len(target))
     divergence = np.zeros(rankings.requests)
     for part, due in zip(share(exposure).T, target.tolist(), strict=True):
         middle = (part + due) / 2
         divergence += part * _log(np.where(part > 0, part / middle, 1.0))
         divergence += due * _log(np.where(due > 0, due / middle, 1.0))
     return np.asarray(1 - divergence / (2 * math.log(2)))
+
+
+def _by_group(rankings: Rankings, counted: NDArray[np.bool_], amounts: Floats | None, groups: int) -> Floats:
+    """(R, G) amounts of the rows that are counted (None: 1 each), summed from the top."""
+    place = rankings.request[counted] * groups + rankings.group[counted]
+    sums = np.bincount(place, weights=amounts, minlength=rankings.requests * groups)
+    return sums.reshape(rankings.requests, groups).astype(np.float64)
 
 
 def _log(values: Floats) -> Floats:
