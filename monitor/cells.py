@@ -19,6 +19,9 @@ UNKNOWN = "unknown"
 OTHER = "other"
 """Value, cell and surface of what is not declared or does not fit under a cap."""
 
+NO_VALUE = ""
+"""Value of every item attribute of a request cell. No item has it: an empty value is ``unknown``."""
+
 Cell = tuple[str, ...]
 """Values in the order of :func:`cell_attributes`."""
 
@@ -80,6 +83,11 @@ class ValueCoder(dict[Key, int]):
             )
         )
         return number
+
+    def add(self, values: tuple[str, ...]) -> int:
+        """A number for values that no key has; they stay as they are."""
+        self.names.append(values)
+        return len(self.names) - 1
 
     @staticmethod
     def _clean(value: str, allowed: frozenset[str] | None) -> str:
@@ -151,6 +159,8 @@ class CellCoder:
         self.items = ValueCoder[Struct | None](
             [*attributes.item.values()], lambda values: astuple(values or no_attrs)
         )
+        self.no_item = self.items.add((NO_VALUE,) * len(attributes.item)) if config.rankings else None
+        """Number of what stands in place of an item in request cells; None without rankings."""
         self._requests = PairCoder(self.variants, self.viewers)
         self._cells = PairCoder(self._requests, self.items)
 

@@ -7,7 +7,7 @@ are skipped by the parser and never become objects.
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from monitor.cells import UNKNOWN, Cell, CellCoder, other_cell, viewer_hashes
 from monitor.config import Config
 from monitor.exposure import MAX_POSITION, position_weights
 from monitor.rejections import Reason, Rejected
+from monitor.requests import RequestMeasures
 
 Ints = NDArray[np.int64]
 
@@ -44,7 +45,10 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """A decoded batch. Per event (length E) and per contribution (length C: an item or an engagement)."""
+    """A decoded batch. Per event (length E) and per contribution (length C).
+
+    A contribution is an item, an engagement or, with rankings, a whole request.
+    """
 
     index: Ints
     """(E,) position of the event in the batch."""
@@ -65,6 +69,33 @@ class Columns:
     measure: Ints
     """(C, M) what is added to the cell's sums."""
     rejected: list[Rejected]
+    requests: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Rows of the contributions that are whole requests."""
+
+    def with_requests(self, last: Ints, cell: Ints, measure: Ints) -> "Columns":
+        """The same with whole requests as contributions, each after its last item.
+
+        Args:
+            last: (Q,) rows of the last items.
+            cell: (Q,) numbers of the requests' cells.
+            measure: (Q, N) what a request adds; its measures come after those of items.
+        """
+        rows = last + 1 + np.arange(len(last))
+        items = np.ones(len(self.event) + len(last), dtype=np.bool_)
+        items[rows] = False
+        own = self.measure.shape[1]
+        both = np.zeros((len(items), own + measure.shape[1]), dtype=np.int64)
+        both[items, :own] = self.measure
+        both[rows, own:] = measure
+        return replace(
+            self,
+            event=np.insert(self.event, last + 1, self.event[last]),
+            surface=np.insert(self.surface, last + 1, self.surface[last]),
+            cell=np.insert(self.cell, last + 1, cell),
+            bucket=np.insert(self.bucket, last + 1, self.bucket[last]),
+            measure=both,
+            requests=rows,
+        )
 
 
 def _values_struct(name: str, attributes: Iterable[str]) -> type[msgspec.Struct]:
@@ -209,7 +240,7 @@ def _ints(values: list[int]) -> Ints:
 class ImpressionDecoder(Decoder):
     """Decodes records of ``impressions``: one per request, one contribution per item.
 
-    Measures: impressions, micro-exposure, impressions in the top k.
+    Measures: impressions, micro-exposure, impressions in the top k; then those of each ranking.
     """
 
     def __init__(self, config: Config) -> None:
@@ -243,6 +274,7 @@ class ImpressionDecoder(Decoder):
         super().__init__(config, record, viewer, attrs)
         self._weights = position_weights(config.exposure)
         self._k = config.exposure.k
+        self._rankings = RequestMeasures(config) if config.rankings else None
 
     def _extract(self, records: list[Any], lists: _Lists) -> None:
         self._extract_request(records, lists)
@@ -261,18 +293,25 @@ class ImpressionDecoder(Decoder):
         measure[:, 0] = 1
         measure[:, 1] = self._weights[np.minimum(position, MAX_POSITION)]
         measure[:, 2] = position <= self._k
-        return Columns(
+        requests, items = self._requests(lists), _ints(lists.item)
+        columns = Columns(
             index=_ints(lists.index),
             ts_ms=ts,
             anchor_ms=ts,
             event=event,
             surface=_ints(lists.surface)[event],
-            cell=self._coder.cells(self._requests(lists)[event], _ints(lists.item)),
+            cell=self._coder.cells(requests[event], items),
             names=self._coder.names,
             bucket=self._buckets(lists)[event],
             measure=measure,
             rejected=rejected,
         )
+        if self._rankings is None or self._coder.no_item is None:
+            return columns
+        of_requests = self._rankings.measures(self._coder.items.names, items, event, position)
+        shown = np.flatnonzero(of_requests.any(axis=1))
+        cell = self._coder.cells(requests[shown], np.full_like(shown, self._coder.no_item))
+        return columns.with_requests(np.cumsum(counts)[shown] - 1, cell, of_requests[shown])
 
 
 class EngagementDecoder(Decoder):

@@ -16,6 +16,7 @@ from monitor.config import Config
 from monitor.decoding import Columns, Decoder
 from monitor.pane_sums import PaneSums
 from monitor.rejections import Reason, Rejected
+from monitor.requests import impression_measures
 from monitor.snapshots import Kind, PaneSnapshot
 
 Ints = NDArray[np.int64]
@@ -103,7 +104,9 @@ class SourcePartition:
         self._panes: dict[tuple[int, int], PaneSums] = {}  # (surface index, pane start)
         self._surfaces = [*config.surfaces, OTHER]
         self._other: Cell = decoder.other
-        self._measures = 3 if kind is Kind.IMPRESSIONS else len(config.engagement.actions)
+        self._measures = (
+            impression_measures(config) if kind is Kind.IMPRESSIONS else len(config.engagement.actions)
+        )
 
     def read(self, batch: Batch) -> Outcome:
         """Count a batch: the only way that events enter the sums."""
@@ -125,7 +128,8 @@ class SourcePartition:
             rejected += [Rejected(int(i), reason, detail) for i in columns.index[flags & fresh]]
         accepted = int(np.count_nonzero(good & fresh))
         replayed = int(np.count_nonzero(batch.offsets < self._judged_before))
-        items = int(np.count_nonzero((good & fresh)[columns.event]))
+        counted = (good & fresh)[columns.event]
+        items = int(np.count_nonzero(counted) - np.count_nonzero(counted[columns.requests]))
         return Outcome(accepted, rejected, replayed, items, overflowed)
 
     def _in_the_future(self, ts_ms: Ints, record_ms: Ints) -> NDArray[np.bool_]:

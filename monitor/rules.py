@@ -1,6 +1,7 @@
 """Which rules and dimensions a surface has."""
 
 from monitor.config import Config, Rule, WindowSpec
+from monitor.slices import ALL
 
 
 def rules_of(config: Config, surface: str) -> list[Rule]:
@@ -25,6 +26,7 @@ def strata_of(rule: Rule) -> str | None:
 
 
 def summed_dimensions(config: Config, surface: str) -> list[str]:
-    """Dimensions that windows hold: those shown, and those of rules with their strata."""
+    """Dimensions that windows hold: those shown, those of rules with strata; with rankings, all cells."""
     strata = [strata_of(rule) for rule in rules_of(config, surface)]
-    return list(dict.fromkeys([*watched_dimensions(config, surface), *(s for s in strata if s is not None)]))
+    more = [*(s for s in strata if s is not None), *([ALL] if config.rankings else [])]
+    return list(dict.fromkeys([*watched_dimensions(config, surface), *more]))

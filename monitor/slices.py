@@ -3,10 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.cells import OTHER
+from monitor.cells import NO_VALUE, OTHER
 from monitor.sums import CellRows, Layout, Sparse, merge_entries
 
 Ints = NDArray[np.int64]
+
+ALL = "*"
+"""The dimension of no attribute: one slice, of all cells."""
+
+_NONE = -1
+"""In place of a slice's number: the cell is in none."""
 
 
 class Projection:
@@ -15,26 +21,38 @@ class Projection:
     def __init__(
         self, dimension: str, attributes: list[str], rows: CellRows, layout: Layout, max_slices: int
     ) -> None:
-        """``attributes`` are the cells' attributes in order; slices beyond the cap become ``other``."""
+        """``attributes`` are the cells' attributes in order; slices beyond the cap become ``other``.
+
+        A dimension of items leaves request cells out. ``*``, of no attribute, has one slice of all cells.
+        """
         self.dimension = dimension
         self.slices: list[str] = []
-        self._places = [attributes.index(part) for part in dimension.split("*")]
+        self._places = [attributes.index(part) for part in dimension.split("*") if part]
         self._rows = rows
         self._per_cell = layout.per_cell
         self._max = max_slices
         self._numbers: dict[str, int] = {}
+        self._leaves_out = False
         self._slice_of_row: Ints = np.zeros(0, dtype=np.int64)
 
     def project(self, entries: Sparse) -> Sparse:
         """Entries over (slice, bucket, measure), from entries over (cell, bucket, measure)."""
         if len(self._slice_of_row) < len(self._rows):
             new = self._rows.names[len(self._slice_of_row) :]
-            numbers = [self._number("*".join(name[place] for place in self._places)) for name in new]
+            numbers = [self._number([name[place] for place in self._places]) for name in new]
             self._slice_of_row = np.concatenate((self._slice_of_row, np.array(numbers, dtype=np.int64)))
         row, rest = np.divmod(entries.index, self._per_cell)
-        return merge_entries(self._slice_of_row[row] * self._per_cell + rest, entries.values)
+        slice_, values = self._slice_of_row[row], entries.values
+        if self._leaves_out:
+            kept = slice_ != _NONE
+            slice_, rest, values = slice_[kept], rest[kept], values[kept]
+        return merge_entries(slice_ * self._per_cell + rest, values)
 
-    def _number(self, slice_: str) -> int:
+    def _number(self, values: list[str]) -> int:
+        if NO_VALUE in values:
+            self._leaves_out = True
+            return _NONE
+        slice_ = "*".join(values)
         number = self._numbers.get(slice_)
         if number is None:
             if len(self.slices) >= self._max:

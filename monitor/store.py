@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from monitor.cells import Cell
 from monitor.pane_sums import cells_per_part
-from monitor.sums import CellRows, Layout, Sparse, merge_entries
+from monitor.sums import CellRows, Ints, Layout, Sparse, merge_entries
 from monitor.verdicts import UnknownVersionError
 
 VERSION = 1
@@ -104,23 +104,24 @@ def decode_sums(chunks: list[bytes], rows: CellRows, layout: Layout, meaning: st
         raise UnknownVersionError(f"sums of version {newest}, this program knows up to {VERSION}")
     if any(e.meaning != meaning for e in entries) or len(entries) != entries[0].chunks:
         return None
-    parts = [spread(e.cells, e.index, e.values, rows, layout, layout.measures, 0) for e in entries]
+    places = np.arange(layout.measures)
+    parts = [spread(e.cells, e.index, e.values, rows, layout, places) for e in entries]
     return merge_entries(
         np.concatenate([part.index for part in parts]), np.concatenate([part.values for part in parts])
     )
 
 
 def spread(
-    cells: list[Cell], index: bytes, values: bytes, rows: CellRows, layout: Layout, measures: int, first: int
+    cells: list[Cell], index: bytes, values: bytes, rows: CellRows, layout: Layout, places: Ints
 ) -> Sparse:
     """Sparse entries over local cells as entries over the surface's rows.
 
-    ``measures`` is how many measures the local array has; they become measures ``first``,
-    ``first`` + 1, … of the layout.
+    ``places``: which measure of the layout each measure of the local array is.
     """
+    measures = len(places)
     local = np.frombuffer(index, dtype="<u4").astype(np.int64)
     cell, rest = np.divmod(local, layout.buckets * measures)
     bucket, measure = np.divmod(rest, measures)
     row = rows.rows(cells)[cell] if len(cells) else cell
-    placed = (row * layout.buckets + bucket) * layout.measures + first + measure
+    placed = (row * layout.buckets + bucket) * layout.measures + places[measure]
     return merge_entries(placed, np.frombuffer(values, dtype="<i8").astype(np.int64))

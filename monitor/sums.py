@@ -25,7 +25,10 @@ class Sparse:
 
 
 class Layout(NamedTuple):
-    """Shape of the sums: buckets, and measures (impressions, exposure, top k, then each action)."""
+    """Shape of the sums: buckets, and measures.
+
+    Impressions, exposure, top k; each action; of each ranking the requests and four metrics.
+    """
 
     buckets: int
     measures: int

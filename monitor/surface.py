@@ -10,12 +10,14 @@ from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from monitor.beginnings import Beginnings
 from monitor.cells import cell_attributes, other_cell
 from monitor.config import Config, Duration, WindowSpec, meaning_sha256
 from monitor.partition import pane_clock
 from monitor.progress import Progress
+from monitor.requests import ITEM_MEASURES, impression_measures
 from monitor.rules import summed_dimensions
 from monitor.slices import Projections
 from monitor.snapshots import (
@@ -29,10 +31,9 @@ from monitor.snapshots import (
     supersede,
 )
 from monitor.store import Store, decode_sums, encode_sums, spread
-from monitor.sums import CellRows, Layout, Sparse
+from monitor.sums import CellRows, Ints, Layout, Sparse
 from monitor.windows import PaneSeries, Part, SlidingWindow
 
-IMPRESSION_MEASURES = 3
 _COMPARED = attrgetter("from_offset", "first_offset", "end_offset")
 
 RawKey = tuple[Kind, int, int, int]
@@ -63,13 +64,22 @@ class WindowViews(NamedTuple):
     """Panes whose attribution window is over; engagement is judged on it."""
 
 
+def measure_places(config: Config) -> dict[Kind, Ints]:
+    """Which measures of the layout those of each kind of snapshot are: rankings stand behind the actions."""
+    actions = len(config.engagement.actions)
+    place = np.arange(impression_measures(config) + actions)
+    engaged = place[ITEM_MEASURES : ITEM_MEASURES + actions]
+    return {Kind.IMPRESSIONS: np.setdiff1d(place, engaged), Kind.ENGAGEMENTS: engaged}
+
+
 class SurfacePanes:
     """Panes and windows of one surface."""
 
     def __init__(self, config: Config, surface: str, store: Store) -> None:
         """Empty; :meth:`load` brings back what the store remembers."""
         self.surface = surface
-        self.layout = Layout(config.limits.buckets, IMPRESSION_MEASURES + len(config.engagement.actions))
+        self._places = measure_places(config)
+        self.layout = Layout(config.limits.buckets, sum(map(len, self._places.values())))
         self.rows = CellRows(4 * config.limits.max_cells, other_cell(config))
         self.attributes = cell_attributes(config)
         self.sealed_through = dict.fromkeys(Kind, 0)
@@ -126,12 +136,8 @@ class SurfacePanes:
 
     def _hold(self, key: RawKey, snapshot: PaneSnapshot) -> None:
         kind, _, start, _ = key
-        measures = (
-            IMPRESSION_MEASURES if kind is Kind.IMPRESSIONS else self.layout.measures - IMPRESSION_MEASURES
-        )
-        first = 0 if kind is Kind.IMPRESSIONS else IMPRESSION_MEASURES
         entries = spread(
-            snapshot.cells, snapshot.index, snapshot.values, self.rows, self.layout, measures, first
+            snapshot.cells, snapshot.index, snapshot.values, self.rows, self.layout, self._places[kind]
         )
         part = Part(entries, self.projections.project(entries))
         for series in self._series_of(kind, start):

@@ -5,6 +5,7 @@ from rich.table import Table
 
 from monitor.budget import is_budgeted
 from monitor.config import Config, Rule, config_sha256, meaning_sha256
+from monitor.config.rankings import ranking_targets
 from monitor.planning import Traffic, outlooks
 from monitor.references import declared_slices
 from monitor.rules import rules_of
@@ -91,6 +92,9 @@ def print_check(config: Config, file: str, console: Console) -> None:
     if config.engagement.actions:
         e = config.engagement
         say(f"engagement  {', '.join(e.actions)}; credited for {e.attribution_window}, panes of {e.pane}")
+    for ranking in config.rankings:
+        due = ", ".join(f"{value} {part:.3g}" for value, part in ranking_targets(config, ranking).items())
+        say(f"ranking     {ranking.dimension}, top {ranking.k}; due in each request: {due}")
     say(f"rules       {len(config.rules)}; {series_text(config)}")
     table = Table("rule", "watches", "against", "tolerance", "detectors", "for", "severity")
     for rule in config.rules:

@@ -10,10 +10,12 @@ from prometheus_client.registry import Collector
 from monitor.config import Config
 from monitor.panels import SurfacePanels
 from monitor.progress import Progress
+from monitor.ranking_panels import Ranked, RankingPanels
 from monitor.watch import SurfaceWatch
 
 _SLICE = ["surface", "window", "dimension", "slice"]
 _WHOLE = ["surface", "window", "dimension", "metric"]
+_OF_SLICE = [*_WHOLE, "by", "slice"]
 _SERIES = ["rule", "surface", "window", "dimension", "slice"]
 
 _HELP = {
@@ -27,6 +29,17 @@ _HELP = {
     "fairness_dimension_metric": ("A fairness metric of all slices of a dimension together.", _WHOLE),
     "fairness_dimension_metric_lower": ("Lower end of its 95 % interval, where one holds.", _WHOLE),
     "fairness_dimension_metric_upper": ("Upper end of its 95 % interval, where one holds.", _WHOLE),
+    "fairness_ranking": ("A metric of single requests' rankings, averaged over requests.", _WHOLE),
+    "fairness_ranking_lower": ("Lower end of its 95 % interval.", _WHOLE),
+    "fairness_ranking_upper": ("Upper end of its 95 % interval.", _WHOLE),
+    "fairness_ranking_requests": ("Requests with an item that counts.", _WHOLE[:3]),
+    "fairness_ranking_slice": ("The same for the requests of a slice of viewers.", _OF_SLICE),
+    "fairness_ranking_slice_lower": ("Lower end of its 95 % interval.", _OF_SLICE),
+    "fairness_ranking_slice_upper": ("Upper end of its 95 % interval.", _OF_SLICE),
+    "fairness_ranking_slice_requests": (
+        "Requests with an item that counts, of a slice of viewers.",
+        [*_WHOLE[:3], "by", "slice"],
+    ),
     "fairness_disparity": ("Ratio of the slice to its reference or the rest; 1 is parity.", _SERIES),
     "fairness_disparity_lower": ("Lower end of the disparity's interval.", _SERIES),
     "fairness_disparity_upper": ("Upper end of the disparity's interval.", _SERIES),
@@ -68,7 +81,7 @@ class FairnessCollector(Collector):
         self._config = config
         self._watches = watches
         self._input_lag = input_lag
-        self._panels: dict[str, tuple[SurfaceWatch, SurfacePanels]] = {}
+        self._panels: dict[str, tuple[SurfaceWatch, SurfacePanels, RankingPanels]] = {}
 
     def describe(self) -> Iterable[Metric]:
         """Names and help without values."""
@@ -104,7 +117,8 @@ class FairnessCollector(Collector):
     def _add_panels(self, families: dict[str, GaugeMetricFamily], surface: SurfaceWatch) -> None:
         held = self._panels.get(surface.surface)
         if held is None or held[0] is not surface:
-            held = self._panels[surface.surface] = (surface, SurfacePanels(self._config, surface))
+            panels = (SurfacePanels(self._config, surface), RankingPanels(self._config, surface))
+            held = self._panels[surface.surface] = (surface, *panels)
         name = surface.surface
         for share in held[1].shares():
             labels = [name, share.window, share.dimension, share.slice]
@@ -118,6 +132,8 @@ class FairnessCollector(Collector):
         for whole in held[1].wholes():
             labels = [name, whole.window, whole.dimension, whole.metric.name]
             _add_estimate(families, "fairness_dimension_metric", labels, whole.metric[1:])
+        for ranked in held[2].figures():
+            _add_ranked(families, name, ranked)
         for view in surface.panes.views:
             if view.closed.end_ms:
                 families["fairness_window_end_timestamp_seconds"].add_metric(
@@ -154,6 +170,17 @@ class FairnessCollector(Collector):
             families["fairstream_consumer_lag_records"].add_metric(labels, lag)
         for (topic, partition), lag in sorted(self._input_lag().items()):
             families["fairstream_consumer_lag_records"].add_metric([topic, str(partition)], lag)
+
+
+def _add_ranked(families: dict[str, GaugeMetricFamily], surface: str, ranked: Ranked) -> None:
+    """The figures of a ranking, of all requests or of a slice of viewers."""
+    family, whose = ("fairness_ranking_slice", [ranked.by, ranked.slice])
+    if not ranked.by:
+        family, whose = "fairness_ranking", []
+    labels = [surface, ranked.window, ranked.dimension]
+    families[f"{family}_requests"].add_metric([*labels, *whose], ranked.requests)
+    for metric in ranked.metrics:
+        _add_estimate(families, family, [*labels, metric.name, *whose], metric[1:])
 
 
 def _add_estimate(

@@ -166,7 +166,7 @@ class MonitorRole(FaustRole):
         """Every closed and matured window of this process's surfaces, as ``fairstream verify`` asks for it.
 
         Sums are per dimension and slice, of shape (buckets, measures): impressions, micro-exposure,
-        impressions in the top k, one count for each action.
+        impressions in the top k, one count for each action; for each ranking requests and four metrics.
         """
         return [
             held_window(surface, view, window)

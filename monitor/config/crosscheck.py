@@ -20,6 +20,7 @@ from monitor.config.model import (
     SinkSpec,
     SinkType,
 )
+from monitor.config.rankings import SUM_SLACK, check_rankings
 
 SHARES = (Metric.EXPOSURE_SHARE, Metric.TOP_K_SHARE, Metric.IMPRESSION_SHARE, Metric.SKEW_AT_K)
 
@@ -31,6 +32,7 @@ def cross_check(config: Config) -> list[Finding]:
         *_times(config),
         *_exposure(config),
         *_dimensions(config),
+        *check_rankings(config),
         *_rules(config),
         *_budget(config),
         *_sinks(config),
@@ -217,7 +219,7 @@ def _reference(path: tuple[str | int, ...], reference: Reference) -> Iterator[Fi
     given = [bool(reference.targets), reference.uniform, reference.baseline is not None]
     if sum(given) != 1:
         yield Finding(path, "exactly one of them is needed", "targets, uniform: true or baseline")
-    if reference.targets and abs(sum(reference.targets.values()) - 1) > 0.01:
+    if reference.targets and abs(sum(reference.targets.values()) - 1) > SUM_SLACK:
         yield Finding((*path, "targets"), "the shares do not add up to 1", "a sum between 0.99 and 1.01")
     if reference.baseline is not None:
         yield from _baseline((*path, "baseline"), reference.baseline)

@@ -291,6 +291,17 @@ class Rule(_Section, frozen=True):
     labels: dict[AttributeName, str] = {}
 
 
+class Ranking(_Section, frozen=True):
+    """Metrics of each request's ranking by one attribute of items, averaged over requests."""
+
+    dimension: str
+    """``item.`` and one attribute. Items whose value has no target are left out."""
+    targets: dict[AttributeValue, Annotated[float, Meta(gt=0, le=1)]] | None = None
+    """Share due to each value in each ranking; default: equal shares of the attribute's declared values."""
+    k: Positive = 10
+    """How many items from the top ``div_at_k`` and ``infeasible_index`` look at."""
+
+
 class SinkSpec(_Section, frozen=True):
     """Where alerts go. URLs and keys that are secrets are named by file."""
 
@@ -340,6 +351,8 @@ class Config(_Section, frozen=True):
     engagement: Engagement = field(default_factory=Engagement)
     dimensions: list[str] = []
     """Dimensions shown on panels beyond those that rules name."""
+    rankings: list[Ranking] = []
+    """Per-request metrics: NDKL, AWRF, DIV@k, InfeasibleIndex."""
     rules: list[Rule] = []
     false_alarm_budget: str = "1 per 30d"
     """How many false pages all rules with an ``e_detector`` together may be expected to send in what time."""

@@ -50,5 +50,6 @@ def meaning_sha256(config: Config) -> str:
             config.engagement,
             config.limits.buckets,
             config.limits.max_cells,
+            *config.rankings,  # without them the hash is what it was before there were any
         ]
     )[:16]

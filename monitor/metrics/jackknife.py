@@ -147,9 +147,14 @@ def _noncentral(found: Replicates, confidence: float, slices: int) -> tuple[Floa
     return ends[0], ends[1]
 
 
-def estimate_rates(events: Floats, trials: Floats, confidence: float = 0.95) -> Estimates:
-    """Rates (S,) of events per trial, both (B, S); on the logit, with a floor of 10 expected events."""
-    found = estimate(replicate(rate, events, trials), Scale.LOGIT, confidence)
+def estimate_rates(
+    events: Floats, trials: Floats, confidence: float = 0.95, scale: Scale = Scale.LOGIT
+) -> Estimates:
+    """Rates (S,) of events per trial, both (B, S), with a floor of 10 expected events.
+
+    On the logit, unless a trial may have several events.
+    """
+    found = estimate(replicate(rate, events, trials), scale, confidence)
     return found.where(_enough(events, trials))
 
 

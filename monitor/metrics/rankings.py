@@ -2,16 +2,20 @@
 
 A batch is three columns with one row for each item shown: ``request`` numbers the rankings from 0,
 ``position`` counts from 1, ``group`` numbers the slices from 0; a negative group is an item whose
-attribute is not known. Results have one value for each ranking; average them over requests.
+attribute is not known. Targets are shares that add up to 1. Results have one value for each ranking;
+average them over requests.
+
+A ranking's values do not depend, not even in the last bit, on what else is in the batch: logarithms are
+those of ``math``, and sums run in a fixed order. Groups go by number, items from the top.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.metrics.divergence import awrf, kl_divergence
-from monitor.metrics.shares import Floats
+from monitor.metrics.shares import Floats, share
 
 Ints = NDArray[np.int64]
 
@@ -57,11 +61,17 @@ def ndkl(rankings: Rankings, target: Floats) -> Floats:
     >>> ndkl(batch, np.array([0.5, 0.5])).round(4)  # (ln 2 + 0 / log2(3)) / (1 + 1 / log2(3))
     array([0.425])
     """
-    known = rankings.counts.sum(axis=1) > 0
-    weights: Floats = np.where(known, 1 / np.log2(rankings.rank + 1), 0.0)
-    divergences = kl_divergence(rankings.counts.astype(np.float64), target)
-    total = _sum(rankings, np.asarray(np.where(known, weights * divergences, 0.0)))
-    weight = _sum(rankings, weights)
+    shown = rankings.counts.sum(axis=1)
+    places = range(1, int(rankings.rank.max(initial=0)) + 1)
+    logs = np.array([0.0, *map(math.log, places)])
+    discounts = np.array([0.0, *(1 / math.log2(i + 1) for i in places)])
+    weights: Floats = np.where(shown > 0, discounts[rankings.rank], 0.0)
+    divergences = np.zeros(len(shown))
+    for count, part in zip(rankings.counts.T, target.tolist(), strict=True):
+        due = math.log(part) if part > 0 else math.nan
+        there = count / np.maximum(shown, 1)
+        divergences += np.where(count > 0, there * (logs[count] - logs[shown] - due), 0.0)
+    total, weight = _sum(rankings, weights * divergences), _sum(rankings, weights)
     return np.asarray(np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan))
 
 
@@ -75,8 +85,7 @@ def div_at_k(rankings: Rankings, k: int) -> Floats:
     array([1., 0.])
     """
     top = rankings.rank <= k
-    seen = np.zeros((rankings.requests, rankings.counts.shape[1]))
-    np.maximum.at(seen, rankings.request[top], rankings.counts[top] > 0)
+    seen = _by_group(rankings, top & (rankings.group >= 0), None, rankings.counts.shape[1]) > 0
     return np.asarray(np.where(seen.any(axis=1), seen.all(axis=1), np.nan))
 
 
@@ -112,10 +121,25 @@ def ranking_awrf(rankings: Rankings, weights: Floats, target: Floats) -> Floats:
     array([1.])
     """
     counted = (rankings.group >= 0) & (rankings.rank <= len(weights))
-    exposure = np.zeros((rankings.requests, len(target)))
-    where = (rankings.request[counted], rankings.group[counted])
-    np.add.at(exposure, where, weights[rankings.rank[counted] - 1])
-    return awrf(exposure, target)
+    exposure = _by_group(rankings, counted, weights[rankings.rank[counted] - 1], len(target))
+    divergence = np.zeros(rankings.requests)
+    for part, due in zip(share(exposure).T, target.tolist(), strict=True):
+        middle = (part + due) / 2
+        divergence += part * _log(np.where(part > 0, part / middle, 1.0))
+        divergence += due * _log(np.where(due > 0, due / middle, 1.0))
+    return np.asarray(1 - divergence / (2 * math.log(2)))
+
+
+def _by_group(rankings: Rankings, counted: NDArray[np.bool_], amounts: Floats | None, groups: int) -> Floats:
+    """(R, G) amounts of the rows that are counted (None: 1 each), summed from the top."""
+    place = rankings.request[counted] * groups + rankings.group[counted]
+    sums = np.bincount(place, weights=amounts, minlength=rankings.requests * groups)
+    return sums.reshape(rankings.requests, groups).astype(np.float64)
+
+
+def _log(values: Floats) -> Floats:
+    """The logarithms of ``math``: those of numpy may differ by a bit from one processor to the other."""
+    return np.array(list(map(math.log, values.tolist())), dtype=np.float64)
 
 
 def _short(rankings: Rankings, target: Floats, k: int) -> NDArray[np.bool_]:

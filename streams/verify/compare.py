@@ -12,7 +12,8 @@ from monitor.snapshots import Kind, PaneSnapshot, PanesRecord, decode_record, is
 from streams.verify.recount import Sums, by_slice
 from streams.verify.tally import Letter, Pane, Tally
 
-_IMPRESSION_MEASURES = 3
+_BEFORE_ACTIONS = 3
+_OF_RANKING = 5
 
 
 class Difference(NamedTuple):
@@ -94,17 +95,18 @@ class PublishedPanes:
 
 def sums_of(config: Config, kind: Kind, snapshots: Iterable[PaneSnapshot]) -> Sums:
     """What snapshots say, entry by entry, in all measures; those of both kinds stand beside each other."""
-    buckets, actions = config.limits.buckets, len(config.engagement.actions)
-    measures, first = (_IMPRESSION_MEASURES, 0)
-    if kind is Kind.ENGAGEMENTS:
-        measures, first = actions, _IMPRESSION_MEASURES
+    buckets, after = config.limits.buckets, _BEFORE_ACTIONS + len(config.engagement.actions)
+    every = range(after + _OF_RANKING * len(config.rankings))
+    places = list(every[_BEFORE_ACTIONS:after])
+    if kind is Kind.IMPRESSIONS:
+        places = [*every[:_BEFORE_ACTIONS], *every[after:]]
     sums: Sums = {}
     for snapshot in snapshots:
         for place, amount in zip(*(array.tolist() for array in snapshot.sums()), strict=True):
-            cell, rest = divmod(place, buckets * measures)
-            bucket, measure = divmod(rest, measures)
+            cell, rest = divmod(place, buckets * len(places))
+            bucket, measure = divmod(rest, len(places))
             key = (tuple(snapshot.cells[cell]), bucket)
-            sums.setdefault(key, [0] * (_IMPRESSION_MEASURES + actions))[first + measure] += amount
+            sums.setdefault(key, [0] * len(every))[places[measure]] += amount
     return sums
 
 
@@ -160,14 +162,16 @@ def compare_windows(
             report.sums(
                 "window",
                 where,
-                _settled(by_slice(config, wanted, dimension), matured=matured),
-                _settled(held, matured=matured),
+                _settled(config, by_slice(config, wanted, dimension), matured=matured),
+                _settled(config, held, matured=matured),
             )
 
 
-def _settled(sums: Sums, *, matured: bool) -> Sums:
+def _settled(config: Config, sums: Sums, *, matured: bool) -> Sums:
     """Engagements of a window are final only when they have matured."""
-    return without_zeros(sums if matured else {k: a[:_IMPRESSION_MEASURES] for k, a in sums.items()})
+    after = _BEFORE_ACTIONS + len(config.engagement.actions)
+    final = sums if matured else {k: [*a[:_BEFORE_ACTIONS], *a[after:]] for k, a in sums.items()}
+    return without_zeros(final)
 
 
 def compare_letters(

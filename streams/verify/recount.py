@@ -8,9 +8,11 @@ import json
 import math
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from monitor.config import Attribute, Config, Curve
+from streams.verify.recount_rankings import request_measures
 
 Cell = tuple[str, ...]
 Sums = dict[tuple[Cell, int], list[int]]
@@ -26,6 +28,7 @@ OVERSIZED = "oversized"
 
 _LAST_MS = 253_402_300_799_999
 _MEASURES_BEFORE_ACTIONS = 3
+_MEASURES_OF_RANKING = 5
 
 
 class LogRecord(NamedTuple):
@@ -39,7 +42,10 @@ class LogRecord(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """What an accepted event adds to one cell: one of its items, or itself if it is an engagement."""
+    """What an accepted event adds to one cell: one of its items, itself if it is an engagement, its rankings.
+
+    ``measures``: impressions, exposure, top k; each action; of each ranking requests and four metrics.
+    """
 
     surface: str
     cell: Cell
@@ -103,10 +109,13 @@ def sum_up(judged: Iterable[Judged], surface: str, start_ms: int, end_ms: int) -
 
 def by_slice(config: Config, sums: Sums, dimension: str) -> Sums:
     """The same sums per slice of a dimension, in place of cells: a cell of one value, the slice."""
-    places = [_attributes(config).index(part) for part in dimension.split("*")]
+    places = [_attributes(config).index(part) for part in dimension.split("*") if part]
     slices: Sums = {}
     for (cell, bucket), amounts in sums.items():
-        slice_ = "*".join(cell[place] for place in places)
+        values = [cell[place] for place in places]
+        if "" in values:  # a request, in a dimension of items
+            continue
+        slice_ = "*".join(values)
         held = slices.setdefault(((slice_,), bucket), [0] * len(amounts))
         for place, amount in enumerate(amounts):
             held[place] += amount
@@ -281,14 +290,26 @@ def _of_impression(config: Config, event: dict[str, Any], start_ms: int) -> list
     for number, item in enumerate(event["items"], start=1):
         position = item.get("position", number)
         in_top = int(position <= config.exposure.k)
-        measures = (1, weight(config, position), in_top, *(0 for _ in config.engagement.actions))
+        nothing_else = [0] * (len(config.engagement.actions) + _MEASURES_OF_RANKING * len(config.rankings))
+        measures = (1, weight(config, position), in_top, *nothing_else)
         cell = _cell(config, event, item.get("attrs"))
         contributions.append(Contribution(surface, cell, bucket, start_ms, measures))
+    weigh = partial(weight, config)
+    ranked = [
+        amount for ranking in config.rankings for amount in request_measures(config, ranking, event, weigh)
+    ]
+    if any(ranked):
+        before = [0] * (_MEASURES_BEFORE_ACTIONS + len(config.engagement.actions))
+        cell = _cell(config, event, None)[: -len(config.attributes.item)] + ("",) * len(
+            config.attributes.item
+        )
+        contributions.append(Contribution(surface, cell, bucket, start_ms, (*before, *ranked)))
     return contributions
 
 
 def _of_engagement(config: Config, event: dict[str, Any], start_ms: int) -> list[Contribution]:
     surface, bucket = _place(config, event)
     hits = [int(action == event["action"]) for action in config.engagement.actions]
-    measures = (*(0 for _ in range(_MEASURES_BEFORE_ACTIONS)), *hits)
+    after = [0] * (_MEASURES_OF_RANKING * len(config.rankings))
+    measures = (*(0 for _ in range(_MEASURES_BEFORE_ACTIONS)), *hits, *after)
     return [Contribution(surface, _cell(config, event, event.get("attrs")), bucket, start_ms, measures)]

@@ -21,6 +21,7 @@ from monitor.config import (
     Exposure,
     Limits,
     Metric,
+    Ranking,
     Reference,
     Rule,
     Time,
@@ -56,6 +57,15 @@ exposures = st.one_of(
 )
 
 
+rankings = st.sampled_from(
+    [
+        [],
+        [Ranking(dimension="item.tone", targets={"4": 0.5, "1": 0.3, "7": 0.2}, k=2)],
+        [Ranking(dimension="item.tone", targets={"1": 0.6, "7": 0.395}, k=3)],
+    ]
+)
+
+
 @st.composite
 def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False) -> Config:
     """Return a small valid configuration; ``engaged`` says whether it counts engagements."""
@@ -65,6 +75,8 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
     engagement_pane = draw(st.sampled_from([10, 20]))
     matures = engaged and windows[0][1] % engagement_pane == 0
     declared = draw(st.sampled_from([None, ["f", "m"]]))
+    exposure = draw(exposures)
+    ranked = exposure.curve is not Curve.TABLE or exposure.table[0] >= 1e-6
     config = Config(
         surfaces=["home", "search"],
         windows=specs,
@@ -79,13 +91,14 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
             allowed_skew=seconds(60),
             correction_horizon=seconds(draw(st.sampled_from([0, 20]))),
         ),
-        exposure=draw(exposures),
+        exposure=exposure,
         engagement=Engagement(
             actions=["save", "click"] if engaged else [],
             attribution_window=seconds(draw(st.sampled_from([15, 30]))),
             pane=seconds(engagement_pane),
         ),
-        dimensions=["item.tone", "viewer.gender*item.tone"],
+        dimensions=["item.tone", "viewer.gender*item.tone", "viewer.gender"],
+        rankings=draw(rankings) if ranked else [],
         limits=Limits(
             buckets=draw(st.sampled_from([4, 5])),
             max_cells=1000,

@@ -16,6 +16,7 @@ from monitor.config import (
     meaning_sha256,
     parse_config,
 )
+from monitor.config.rankings import ranking_targets
 
 GOOD = """\
 surfaces: [home, search]
@@ -45,6 +46,8 @@ rules:
     for: 10m
     severity: critical
 """
+
+RANKINGS = "rankings: [{dimension: item.skin_tone, targets: {a: 0.6, b: 0.4}, k: 5}]\n"
 
 # what to replace, by what; then line, field, part of the value, part of what is allowed
 BAD: list[tuple[str, str, int, str, str, str]] = [
@@ -230,6 +233,52 @@ def test_a_bad_file_is_told_precisely(
     assert str(caught.value).startswith(f"fair.yaml: line {line}: {field}")
 
 
+# the section `rankings`; then field, part of the value, part of what is allowed
+BAD_RANKINGS: list[tuple[str, str, str, str]] = [
+    ("[{}]", "rankings[0].dimension", "", "required"),
+    ("[{dimension: viewer.gender}]", "rankings[0].dimension", "viewer.gender", "item.skin_tone"),
+    ("[{dimension: skin_tone}]", "rankings[0].dimension", "skin_tone", "item.skin_tone"),
+    (
+        "[{dimension: viewer.gender*item.skin_tone}]",
+        "rankings[0].dimension",
+        "viewer.gender*item.skin_tone",
+        "item.skin_tone, item.body",
+    ),
+    ("[{dimension: item.skin_tone}]", "rankings[0]", "", "targets:"),
+    ("[{dimension: item.skin_tone, targets: {}}]", "rankings[0].targets", "", "between 0.99 and 1.01"),
+    ("[{dimension: item.skin_tone, targets: {a: 1}}]", "rankings[0]", "", "two values"),
+    ("[{dimension: item.skin_tone, targets: {a: 0.5, b: 0.4}}]", "rankings[0].targets", "", "0.99 and 1.01"),
+    ("[{dimension: item.skin_tone, targets: {a: 1.5, b: 0}}]", "rankings[0].targets.a", "1.5", "<= 1"),
+    ("[{dimension: item.skin_tone, targets: {a: 1, b: 0}}]", "rankings[0].targets.b", "0", "> 0"),
+    ("[{dimension: item.body, targets: {s: 0.5, x: 0.5}}]", "rankings[0].targets", "", "s, m, l"),
+    ("[{dimension: item.body, k: 0}]", "rankings[0].k", "0", ">= 1"),
+    ("[{dimension: item.body, top: 5}]", "rankings[0].top", "", "dimension, targets, k"),
+    ("[{dimension: item.body}, {dimension: item.body}]", "rankings[1].dimension", "item.body", "once"),
+]
+
+
+@pytest.mark.parametrize(
+    ("rankings", "field", "value", "right"), BAD_RANKINGS, ids=[row[0] for row in BAD_RANKINGS]
+)
+def test_a_bad_ranking_is_told_precisely(rankings: str, field: str, value: str, right: str) -> None:
+    """The message names the line of the ranking and its field, and what would be allowed."""
+    text = GOOD.replace("skin_tone: {}", "skin_tone: {}\n    body: {values: [s, m, l]}")
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text.replace("rules:", f"rankings: {rankings}\nrules:"))
+    [problem, *_] = caught.value.problems
+    assert (problem.line, problem.field) == (14, field)
+    assert value in problem.value
+    assert right in problem.right
+
+
+def test_rankings_need_attention_at_the_top() -> None:
+    """A table that begins with 0 would leave a ranking of one item without any."""
+    text = GOOD.replace("curve: log2", "curve: table, table: [%s, 1]") + RANKINGS
+    assert parse_config(text % "0.5").rankings
+    with pytest.raises(ConfigError, match=r"line 11: exposure\.table"):
+        parse_config(text % "0")
+
+
 @pytest.mark.parametrize(
     "text", ["", "- a", "home", "\x00", "a: b: c", "%TAG", "surfaces: &x [*x]", "[" * 5000]
 )
@@ -289,6 +338,27 @@ def test_rules_change_the_hash_but_not_the_meaning() -> None:
     one, other = parse_config(GOOD), parse_config(GOOD.replace("for: 10m", "for: 5m"))
     assert config_sha256(one) != config_sha256(other)
     assert meaning_sha256(one) == meaning_sha256(other)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("k: 5", "k: 6"), ("a: 0.6, b: 0.4", "a: 0.4, b: 0.6"), ("a: 0.6, b: 0.4", "a: 0.6, c: 0.4")],
+)
+def test_rankings_are_part_of_the_meaning(old: str, new: str) -> None:
+    """Those who have none keep the meaning that their sums had before there were any."""
+    ranked = GOOD + RANKINGS
+    assert meaning_sha256(parse_config(GOOD)) == "4c0263c684e84d4c"
+    meanings = {meaning_sha256(parse_config(text)) for text in (GOOD, ranked, ranked.replace(old, new))}
+    assert len(meanings) == 3
+
+
+def test_targets_of_rankings_add_up_to_one() -> None:
+    """Given ones are scaled, declared values have equal shares."""
+    ranked = parse_config(GOOD + RANKINGS.replace("0.6", "0.595"))
+    assert ranking_targets(ranked, ranked.rankings[0]) == {"a": 0.595 / 0.995, "b": 0.4 / 0.995}
+    text = GOOD.replace("skin_tone: {}", "skin_tone: {values: [z, x, y]}")
+    equal = parse_config(text + "rankings: [{dimension: item.skin_tone}]\n")
+    assert ranking_targets(equal, equal.rankings[0]) == dict.fromkeys("xyz", 1 / 3)
 
 
 # ---------------------------------------------------------------- schema

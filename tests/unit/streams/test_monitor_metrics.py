@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,9 @@ T = 1_700_000_000_000
 CONFIG = """\
 surfaces: [home]
 windows: [{length: 1m, slide: 10s}]
-attributes: {item: {tone: {}}}
+attributes: {item: {tone: {}}, viewer: {gender: {}}}
+dimensions: [viewer.gender]
+rankings: [{dimension: item.tone, targets: {a: 0.5, b: 0.5}}]
 time: {pane: 10s, allowed_lateness: 0s}
 engagement: {actions: [save], attribution_window: 10s, pane: 10s}
 limits: {buckets: 8, suppress_below: 20, min_viewers: 4}
@@ -54,7 +57,8 @@ def test_no_sample_is_of_a_hidden_slice(samples: list[Sample]) -> None:
     """Neither of the small one nor of the one beside it, whatever the metric or rule; the others have all."""
     shown: dict[str, set[str]] = {}
     for sample in samples:
-        shown.setdefault(sample.name, set()).add(sample.labels.get("slice", ""))
+        if sample.labels.get("dimension") != "viewer.gender":
+            shown.setdefault(sample.name, set()).add(sample.labels.get("slice", ""))
     for name in ("fairness_impressions", "fairness_exposure_share", "fairness_engagement_rate"):
         assert shown[name] == {"a", "b"}
     for name in ("fairness_disparity", "fairness_reference", "fairness_evidence"):
@@ -83,3 +87,26 @@ def test_rates_are_exported_with_their_intervals(samples: list[Sample]) -> None:
     }
     assert ends[""] == pytest.approx(0.2)
     assert 0 < ends["_lower"] < 0.2 < ends["_upper"] < 1
+
+
+def test_rankings_are_exported_with_their_intervals(samples: list[Sample]) -> None:
+    """481 requests showed one known item each: all of one group. A mean of 0 has no interval."""
+    labels = {"surface": "home", "window": "1m", "dimension": "item.tone"}
+    found = {
+        (s.name.removeprefix("fairness_ranking"), s.labels.get("metric")): s.value
+        for s in samples
+        if s.name.startswith("fairness_ranking") and not s.name.startswith("fairness_ranking_slice")
+        if labels.items() <= s.labels.items()
+    }
+    assert found["_requests", None] == 481
+    assert found["", "ndkl"] == pytest.approx(math.log(2), abs=1e-6)
+    assert (found["", "div_at_k"], found["", "infeasible_index"]) == (0, 0)
+    assert {metric for suffix, metric in found if suffix == "_lower"} == {"ndkl", "awrf"}
+    assert {metric for suffix, metric in found if suffix == "_upper"} == {"ndkl", "awrf"}
+
+
+def test_rankings_are_exported_by_slice_of_viewers(samples: list[Sample]) -> None:
+    """Here all viewers are in one."""
+    by_slice = [s for s in samples if s.name.startswith("fairness_ranking_slice")]
+    assert {(s.labels["by"], s.labels["slice"]) for s in by_slice} == {("viewer.gender", "unknown")}
+    assert [s.value for s in by_slice if s.name == "fairness_ranking_slice_requests"] == [481]
