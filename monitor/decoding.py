@@ -31,6 +31,7 @@ MOST_NUMBERS = 200_000
 """Numbers of values and cells start again when there are more of them than this."""
 
 _NO_TIME = -1
+_HASH_BITS = 32
 _NEWLINE = ord("\n")
 
 _Ts = Annotated[int, Meta(ge=1, le=253_402_300_799_999)]
@@ -68,6 +69,8 @@ class Columns:
     """(C,) viewer bucket."""
     measure: Ints
     """(C, M) what is added to the cell's sums."""
+    actor: Ints
+    """(E,) what the cap on viewers counts by: the viewer's hash, with the action of an engagement."""
     rejected: list[Rejected]
     requests: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Rows of the contributions that are whole requests."""
@@ -221,9 +224,6 @@ class Decoder(ABC):
         numbers = self._coder.items
         lists.item += [numbers[item.attrs] for item in items]
 
-    def _buckets(self, lists: _Lists) -> Ints:
-        return _ints(lists.hash) % self._config.limits.buckets
-
     def _requests(self, lists: _Lists) -> Ints:
         viewers = _ints(lists.viewer)
         if not self._with_variant:
@@ -293,7 +293,7 @@ class ImpressionDecoder(Decoder):
         measure[:, 0] = 1
         measure[:, 1] = self._weights[np.minimum(position, MAX_POSITION)]
         measure[:, 2] = position <= self._k
-        requests, items = self._requests(lists), _ints(lists.item)
+        requests, items, viewer = self._requests(lists), _ints(lists.item), _ints(lists.hash)
         columns = Columns(
             index=_ints(lists.index),
             ts_ms=ts,
@@ -302,8 +302,9 @@ class ImpressionDecoder(Decoder):
             surface=_ints(lists.surface)[event],
             cell=self._coder.cells(requests[event], items),
             names=self._coder.names,
-            bucket=self._buckets(lists)[event],
+            bucket=(viewer % self._config.limits.buckets)[event],
             measure=measure,
+            actor=viewer,
             rejected=rejected,
         )
         if self._rankings is None or self._coder.no_item is None:
@@ -362,6 +363,7 @@ class EngagementDecoder(Decoder):
         action = _ints(lists.place)[good]
         event = np.flatnonzero(action >= 0)
         row = good[event]
+        viewer = _ints(lists.hash)[good]
         measure = np.zeros((len(event), len(self._actions)), dtype=np.int64)
         measure[np.arange(len(event)), action[event]] = 1
         return Columns(
@@ -372,8 +374,9 @@ class EngagementDecoder(Decoder):
             surface=_ints(lists.surface)[row],
             cell=self._coder.cells(self._requests(lists)[row], _ints(lists.item)[row]),
             names=self._coder.names,
-            bucket=self._buckets(lists)[row],
+            bucket=(viewer % self._config.limits.buckets)[event],
             measure=measure,
+            actor=viewer + ((action + 1) << _HASH_BITS),
             rejected=rejected,
         )
 

@@ -18,6 +18,7 @@ from monitor.pane_sums import PaneSums
 from monitor.rejections import Reason, Rejected
 from monitor.requests import impression_measures
 from monitor.snapshots import Kind, PaneSnapshot
+from monitor.viewer_cap import ViewerCounts
 
 Ints = NDArray[np.int64]
 
@@ -77,7 +78,10 @@ class Outcome(NamedTuple):
     replayed: int
     """Read again after a restart; judged and counted before."""
     items: int
+    """Contributions counted."""
     overflowed: int
+    capped: int
+    """Contributions of accepted events that are beyond the cap on viewers, so not counted."""
 
 
 class SourcePartition:
@@ -104,6 +108,8 @@ class SourcePartition:
         self._panes: dict[tuple[int, int], PaneSums] = {}  # (surface index, pane start)
         self._surfaces = [*config.surfaces, OTHER]
         self._other: Cell = decoder.other
+        cap = config.limits.viewer_cap
+        self._viewers = ViewerCounts(cap, self._clock.close_delay_ms) if cap is not None else None
         self._measures = (
             impression_measures(config) if kind is Kind.IMPRESSIONS else len(config.engagement.actions)
         )
@@ -115,7 +121,8 @@ class SourcePartition:
         future = self._in_the_future(columns.ts_ms, batch.record_ms[columns.index])
         late, watermark = self._late(columns, future)
         good = ~(future | late)
-        overflowed = self._count(columns, offsets, good) if good[columns.event].any() else 0
+        counted = good & ~self._capped(columns, offsets, future)
+        overflowed = self._count(columns, offsets, counted) if counted[columns.event].any() else 0
         self.watermark_ms = watermark
         self.position = int(batch.offsets[-1]) + 1
 
@@ -128,9 +135,21 @@ class SourcePartition:
             rejected += [Rejected(int(i), reason, detail) for i in columns.index[flags & fresh]]
         accepted = int(np.count_nonzero(good & fresh))
         replayed = int(np.count_nonzero(batch.offsets < self._judged_before))
-        counted = (good & fresh)[columns.event]
-        items = int(np.count_nonzero(counted) - np.count_nonzero(counted[columns.requests]))
-        return Outcome(accepted, rejected, replayed, items, overflowed)
+        items = _contributions(columns, counted & fresh)
+        capped = _contributions(columns, good & fresh) - items
+        return Outcome(accepted, rejected, replayed, items, overflowed, capped)
+
+    def _capped(self, columns: Columns, offsets: Ints, future: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which events are beyond the cap on viewers; all but those of the future use it up."""
+        capped = np.zeros(len(offsets), dtype=np.bool_)
+        if self._viewers is not None:
+            rows = np.flatnonzero(~future)
+            size = np.bincount(columns.event, minlength=len(offsets))
+            size -= np.bincount(columns.event[columns.requests], minlength=len(offsets))
+            capped[rows] = self._viewers.capped(
+                columns.actor[rows], columns.anchor_ms[rows], size[rows], offsets[rows]
+            )
+        return capped
 
     def _in_the_future(self, ts_ms: Ints, record_ms: Ints) -> NDArray[np.bool_]:
         return (record_ms >= 0) & (ts_ms > record_ms + self._config.time.allowed_skew)
@@ -187,14 +206,18 @@ class SourcePartition:
         self.panes_closed += len(gone)
         for key in gone:
             del self._panes[key]
+        if self._viewers is not None:
+            self._viewers.forget(self.watermark_ms)
         return taken
 
     def commit_point(self) -> tuple[int, Resume]:
-        """The first offset that an open pane still needs, and what to remember with it.
+        """The first offset that an open pane or session still needs, and what to remember with it.
 
         Call it after the snapshots taken are acknowledged by the broker.
         """
-        needed = min((pane.first_offset for pane in self._panes.values()), default=self.position)
+        firsts = [pane.first_offset for pane in self._panes.values()]
+        session = self._viewers.first_offset if self._viewers is not None else None
+        needed = min([*firsts, *([] if session is None else [session])], default=self.position)
         position = max(self.position, self._judged_before)
         return needed, Resume(watermark_ms=self.watermark_ms, position=position)
 
@@ -218,6 +241,12 @@ def _equal(surface: Ints, pane: Ints, wanted: Ints | None) -> list[Ints | slice]
     order = np.argsort(key, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(key[order])) + 1)
     return list(groups) if wanted is None else [wanted[group] for group in groups]
+
+
+def _contributions(columns: Columns, events: NDArray[np.bool_]) -> int:
+    """How many items or engagements some events (E,) hold; a request's own contribution is neither."""
+    rows = events[columns.event]
+    return int(np.count_nonzero(rows) - np.count_nonzero(rows[columns.requests]))
 
 
 def count_reasons(rejected: list[Rejected]) -> Counter[Reason]:

@@ -84,8 +84,15 @@ class Aggregate:
         self._overflow = MetricCounter(
             "fairstream_overflow", OVERFLOW_HELP, ["role", "topic"], registry=self.registry
         )
+        self._capped = MetricCounter(
+            "fairstream_capped",
+            "Contributions beyond the cap on viewers, accepted and not counted.",
+            ["role", "topic"],
+            registry=self.registry,
+        )
         for topic in self._kinds:
             self._overflow.labels("aggregate", topic)
+            self._capped.labels("aggregate", topic)
         register_info(self.registry, config)
 
     # --- the loop ----------------------------------------------------------------------
@@ -198,7 +205,9 @@ class Aggregate:
         counts["replayed"] += outcome.replayed
         counts["contributions"] += outcome.items
         counts["overflowed"] += outcome.overflowed
+        counts["capped"] += outcome.capped
         self._overflow.labels("aggregate", topic).inc(outcome.overflowed)
+        self._capped.labels("aggregate", topic).inc(outcome.capped)
         self._events.labels("aggregate", topic, "accepted").inc(outcome.accepted)
         self._events.labels("aggregate", topic, "replayed").inc(outcome.replayed)
         for reason, count in count_reasons(outcome.rejected).items():
@@ -304,7 +313,8 @@ class Aggregate:
 
 
 def _topic_summary(counts: Counter[str]) -> dict[str, Any]:
-    plain = {name: counts[name] for name in ("read", "accepted", "replayed", "contributions", "overflowed")}
+    names = ("read", "accepted", "replayed", "contributions", "overflowed", "capped")
+    plain = {name: counts[name] for name in names}
     rejected = {name: count for name, count in sorted(counts.items()) if name not in plain}
     return {**plain, "rejected": rejected}
 

@@ -26,6 +26,7 @@ from monitor.config.model import (
     Time,
     Tolerance,
     Topics,
+    ViewerCap,
     WindowSpec,
 )
 from monitor.config.parse import ConfigError, Problem, config_sha256, meaning_sha256, parse_config
@@ -59,6 +60,7 @@ __all__ = [
     "Time",
     "Tolerance",
     "Topics",
+    "ViewerCap",
     "WindowSpec",
     "config_schema",
     "config_sha256",

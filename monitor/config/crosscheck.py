@@ -83,6 +83,11 @@ def _times(config: Config) -> Iterator[Finding]:
     actions = config.engagement.actions
     if len(set(actions)) < len(actions):
         yield Finding(("engagement", "actions"), "an action stands twice", "each action once")
+    cap = config.limits.viewer_cap
+    longest = config.engagement.pane if actions else config.time.pane
+    if cap is not None and longest > 0 and (cap.per <= 0 or cap.per % longest):
+        path = ("limits", "viewer_cap", "per")
+        yield Finding(path, f"not a multiple of the panes ({longest})", "such as 30m")
     if config.flush_interval <= 0:
         yield Finding(("flush_interval",), "not positive", "such as 1s")
 

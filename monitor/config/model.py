@@ -189,6 +189,15 @@ class WindowSpec(_Section, frozen=True):
         return str(self.length)
 
 
+class ViewerCap(_Section, frozen=True):
+    """How many impressions of one viewer count in a session, and engagements of each action."""
+
+    contributions: Positive
+    """Further ones are accepted and counted as capped, and add nothing to any sum."""
+    per: Duration = _lasting("30m")
+    """Length of a session: a multiple of the panes. After a restart, so much of the log is read again."""
+
+
 class Limits(_Section, frozen=True):
     """What keeps memory bounded."""
 
@@ -198,6 +207,8 @@ class Limits(_Section, frozen=True):
     max_series: Positive = 5_000
     """Slices of one dimension on one surface; beyond it, slices are summed as `other`."""
     max_record_bytes: Positive = 1_048_576
+    viewer_cap: ViewerCap | None = None
+    """Default: none."""
     suppress_below: Annotated[int, Meta(ge=0)] = 20
     """Slices with fewer impressions in a window are not shown, on panels, in verdicts or in alerts."""
     min_viewers: Annotated[int, Meta(ge=0)] = 10

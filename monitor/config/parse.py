@@ -50,6 +50,7 @@ def meaning_sha256(config: Config) -> str:
             config.engagement,
             config.limits.buckets,
             config.limits.max_cells,
-            *config.rankings,  # without them the hash is what it was before there were any
+            *config.rankings,  # without them the hash is what it was before there were any; so the next
+            *([config.limits.viewer_cap] if config.limits.viewer_cap else []),
         ]
     )[:16]

@@ -7,7 +7,8 @@ sums are dictionaries, and whether an event is late follows from reading its par
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -75,10 +76,11 @@ def recount(config: Config, log: Iterable[LogRecord]) -> list[Judged]:
 def iter_recount(config: Config, log: Iterable[LogRecord]) -> Iterator[Judged]:
     """The same, record by record."""
     watermarks: dict[tuple[str, int], int] = {}
+    used: Counter[Hashable] = Counter()
     for record in log:
         source = (record.kind, record.partition)
         watermark_ms = watermarks.get(source, 0)
-        fate, ts_ms, contributions = _judge(config, record, watermark_ms)
+        fate, ts_ms, contributions = _judge(config, record, watermark_ms, used)
         if fate == ACCEPTED:
             watermarks[source] = max(watermark_ms, ts_ms)
         yield Judged(record, fate, ts_ms, contributions)
@@ -143,7 +145,9 @@ def weight(config: Config, position: int) -> int:
 # ---------------------------------------------------------------- one record
 
 
-def _judge(config: Config, record: LogRecord, watermark_ms: int) -> tuple[str, int, list[Contribution]]:
+def _judge(
+    config: Config, record: LogRecord, watermark_ms: int, used: Counter[Hashable]
+) -> tuple[str, int, list[Contribution]]:
     try:
         event = _read(config, record)
         anchor_ms = _anchor_ms(config, record.kind, event)
@@ -154,10 +158,26 @@ def _judge(config: Config, record: LogRecord, watermark_ms: int) -> tuple[str, i
     start_ms = anchor_ms // length * length
     if record.record_ms >= 0 and ts_ms > record.record_ms + config.time.allowed_skew:
         return FUTURE, ts_ms, []
+    capped = _is_capped(config, record, event, anchor_ms, used)
     if start_ms + length + close_delay_ms(config, record.kind) <= watermark_ms:
         return LATE, ts_ms, []
     contribute = _of_impression if record.kind == "impressions" else _of_engagement
-    return ACCEPTED, ts_ms, contribute(config, event, start_ms)
+    return ACCEPTED, ts_ms, [] if capped else contribute(config, event, start_ms)
+
+
+def _is_capped(
+    config: Config, record: LogRecord, event: dict[str, Any], anchor_ms: int, used: Counter[Hashable]
+) -> bool:
+    """Whether its viewer has used up the cap in this session; and use it up further."""
+    cap = config.limits.viewer_cap
+    if cap is None:
+        return False
+    action = event.get("action")
+    viewer = zlib.crc32(event["viewer_id"].encode())
+    key = (record.kind, record.partition, anchor_ms // cap.per, viewer, action)
+    before = used[key]
+    used[key] += len(event["items"]) if action is None else int(action in config.engagement.actions)
+    return before >= cap.contributions
 
 
 def _read(config: Config, record: LogRecord) -> dict[str, Any]:

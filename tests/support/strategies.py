@@ -26,6 +26,7 @@ from monitor.config import (
     Rule,
     Time,
     Tolerance,
+    ViewerCap,
     WindowSpec,
 )
 from monitor.config.crosscheck import cross_check
@@ -103,6 +104,7 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
             buckets=draw(st.sampled_from([4, 5])),
             max_cells=1000,
             max_record_bytes=MAX_RECORD_BYTES,
+            viewer_cap=draw(st.sampled_from([None, ViewerCap(contributions=2, per=seconds(40))])),
             suppress_below=draw(st.sampled_from([0, 2])),
             min_viewers=draw(st.sampled_from([0, 2])),
         ),
