@@ -1,21 +1,31 @@
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.config import Config
+from monitor.config import Config, parse_config
 from monitor.partition import count_reasons
 from monitor.snapshots import Kind, PaneSnapshot, is_partial, supersede
 from streams.verify.compare import sums_of
 from streams.verify.recount import ACCEPTED, Judged, LogRecord, pane_ms, recount, sum_up
 from tests.support.core import Reader, Sent, batch_of, new_decoder, sources_of
-from tests.support.strategies import PARTITIONS, batch_cuts, configs, logs
+from tests.support.events import impression
+from tests.support.strategies import PARTITIONS, START_MS, batch_cuts, configs, logs
 
 pytestmark = pytest.mark.property
+
+CAPPED = parse_config(
+    """
+surfaces: [home]
+windows: [{length: 1m, slide: 10s}]
+time: {pane: 10s, allowed_lateness: 0s}
+limits: {viewer_cap: {contributions: 3, per: 40s}}
+"""
+)
 
 STEPS = ["read", "read", "flush", "flush and commit", "crash"]
 """What a process may do; `read` takes the next batch."""
@@ -128,6 +138,44 @@ def test_crashes_change_nothing(data: st.DataObject) -> None:
     for count, outcome in reader.outcomes:
         assert count == outcome.accepted + len(outcome.rejected) + outcome.replayed
     check_versions(sent)
+
+
+@st.composite
+def busy_logs(draw: st.DrawFn) -> list[LogRecord]:
+    """Return one partition's log: two viewers, an event or so a second, some late."""
+    steps = draw(
+        st.lists(st.tuples(st.integers(0, 4_000), st.integers(0, 12_000), st.integers(0, 5)), min_size=8)
+    )
+    times = accumulate((gap for gap, _, _ in steps), initial=START_MS)
+    return [
+        LogRecord("impressions", 0, offset, -1, impression(ts - behind * (number == 0), f"u-{number % 2}"))
+        for offset, (ts, (_, behind, number)) in enumerate(zip(times, steps, strict=False))
+    ]
+
+
+@given(busy_logs(), st.data())
+def test_a_crash_forgets_nothing_of_what_viewers_have_used_up(
+    log: list[LogRecord], data: st.DataObject
+) -> None:
+    """Though panes of the session have closed and were let go: a process that comes back counts the same."""
+    config = CAPPED
+    reader = Reader(config, sources_of(config, 1), 1)
+    sent: list[Sent] = []
+    for start, end in pairwise([0, *data.draw(batch_cuts(len(log))), len(log)]):
+        reader.read(log[start:end])
+        sent += reader.flush()
+        reader.commit()
+        if data.draw(st.booleans()):
+            reader.restart()
+            reader.read(log[:end])
+    sent += reader.flush()
+    judged = recount(config, log)
+    check_panes(config, sent, judged)
+    assert fates(reader) == expected_fates(judged)
+    counted = sum(outcome.items for _, outcome in reader.outcomes)
+    assert counted == sum(len(each.contributions) for each in judged)
+    capped = sum(outcome.capped for _, outcome in reader.outcomes)
+    assert counted + capped == sum(outcome.accepted for _, outcome in reader.outcomes)
 
 
 def check_versions(sent: list[Sent]) -> None:

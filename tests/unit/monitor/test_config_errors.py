@@ -233,6 +233,24 @@ def test_a_bad_file_is_told_precisely(
     assert str(caught.value).startswith(f"fair.yaml: line {line}: {field}")
 
 
+@pytest.mark.parametrize(
+    ("cap", "field", "right"),
+    [
+        ("{per: 30m}", "limits.viewer_cap.contributions", "required"),
+        ("{contributions: 0}", "limits.viewer_cap.contributions", ">= 1"),
+        ("{contributions: 20, per: 90s}", "limits.viewer_cap.per", "such as 30m"),
+        ("{contributions: 20, per: 0s}", "limits.viewer_cap.per", "such as 30m"),
+    ],
+)
+def test_a_bad_cap_on_viewers_is_told_precisely(cap: str, field: str, right: str) -> None:
+    """Sessions are made of whole panes."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(GOOD + f"limits: {{viewer_cap: {cap}}}\n", "fair.yaml")
+    [problem] = caught.value.problems
+    assert problem.field == field
+    assert right in str(problem)
+
+
 # the section `rankings`; then field, part of the value, part of what is allowed
 BAD_RANKINGS: list[tuple[str, str, str, str]] = [
     ("[{}]", "rankings[0].dimension", "", "required"),
@@ -350,6 +368,13 @@ def test_rankings_are_part_of_the_meaning(old: str, new: str) -> None:
     assert meaning_sha256(parse_config(GOOD)) == "4c0263c684e84d4c"
     meanings = {meaning_sha256(parse_config(text)) for text in (GOOD, ranked, ranked.replace(old, new))}
     assert len(meanings) == 3
+
+
+def test_a_cap_on_viewers_is_part_of_the_meaning() -> None:
+    """Sums with and without it, or with another one, are never merged."""
+    caps = ("", "{contributions: 20}", "{contributions: 30}", "{contributions: 20, per: 1h}")
+    texts = [GOOD + (f"limits: {{viewer_cap: {cap}}}\n" if cap else "") for cap in caps]
+    assert len({meaning_sha256(parse_config(text)) for text in texts}) == len(caps)
 
 
 def test_targets_of_rankings_add_up_to_one() -> None:
