@@ -2,7 +2,8 @@
 
 A disparity adds information at a constant rate; watching it is a Brownian motion with drift. CUSUM that knows
 everything is then optimal (Lorden 1971; Moustakides 1986), with the mean delay D* in :func:`best_delay`. In
-simulation (``make bench-statistics``) the e-detector needs 1.2 to 1.5 times as long.
+simulation (``make bench-statistics``) the e-detector needs 1.0 to 1.3 times as long; twice, where D* is 3
+minutes.
 """
 
 from math import exp, sqrt
@@ -65,7 +66,7 @@ def least_difference(delay: float, interval: float, weight: float, q: float) -> 
 
 
 SLOWER = 1.3
-"""The e-detector's median delay over D*, from two hours on."""
+"""No less than the e-detector's median delay over D*, from two hours on (about 1.0 to 1.2 in simulation)."""
 
 
 class Traffic(NamedTuple):

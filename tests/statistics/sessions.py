@@ -22,7 +22,8 @@ SESSION = 12
 """Mean impressions of a session, geometric …"""
 GAP_S = 25.0
 """… so many seconds apart."""
-HEAVY_SESSION = 8.0
+HEAVY_LEAST, LONGEST = 4, 500
+"""Heavy-tailed sessions: their least length; none is longer."""
 BOT_PART, BOT_SESSION, BOT_RATE, CAP = 0.003, 200, 0.5, 20
 """Bots: part of the sessions, their length, their click rate; impressions counted of a session if capped."""
 
@@ -31,7 +32,7 @@ class Series(NamedTuple):
     """How one series of panes comes about; without any disparity unless ``drop`` is given."""
 
     volume: float = 100.0
-    """Impressions a minute, slice and rest together."""
+    """Impressions a minute that are counted, slice and rest together."""
     share: float = 0.1
     rate: float = 0.05
     viewer_side: bool = False
@@ -52,7 +53,7 @@ class Series(NamedTuple):
     """Part of the panes that are judged without a quarter of the viewers: corrected too late."""
     appears_day: int = 0
     heavy: bool = False
-    """Session lengths have a tail of power 2, up to 500 impressions."""
+    """Session lengths have a tail of power 2."""
     bots: bool = False
     capped: bool = True
     growth: float = 0.0
@@ -113,13 +114,24 @@ class _Sessions(NamedTuple):
     """Factor of the slice's share in what the viewer sees."""
 
 
+def counted(series: Series) -> float:
+    """Mean impressions of a session that count: a cap leaves fewer of them, so there are more sessions.
+
+    >>> round(counted(Series()), 2), round(counted(Series(capped=False)), 2)
+    (9.89, 12.0)
+    """
+    k = np.arange(1, (CAP if series.capped else LONGEST) + 1)
+    as_long = np.minimum((HEAVY_LEAST / k) ** 2, 1) if series.heavy else (1 - 1 / SESSION) ** (k - 1.0)
+    bots = BOT_PART if series.bots else 0.0
+    return float(((1 - bots) * as_long + bots * (k <= BOT_SESSION)).sum())
+
+
 def _sessions(chance: np.random.Generator, series: Series, course: _Course) -> _Sessions:
-    mean = HEAVY_SESSION if series.heavy else SESSION
-    number = chance.poisson(course.volume.sum() / mean)
+    number = chance.poisson(course.volume.sum() / counted(series))
     edges = np.concatenate(([0.0], np.cumsum(course.volume) / course.volume.sum()))
     start_s = 60 * np.interp(chance.random(number), edges, np.arange(len(edges)))
     if series.heavy:
-        length = np.minimum(4 * (1 + chance.pareto(2.0, number)), 500).astype(np.int64)
+        length = np.minimum(HEAVY_LEAST * (1 + chance.pareto(2.0, number)), LONGEST).astype(np.int64)
     else:
         length = chance.geometric(1 / SESSION, number)
     bot = chance.random(number) < (BOT_PART if series.bots else 0.0)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.statistics.budget import Judged, Row, judge, most_pages, population, rows
 from tests.statistics.delays import Case, Delay, measure
 from tests.statistics.detection import budget_table, delay_table, everything
 from tests.statistics.rivals import false_pages
-from tests.statistics.sessions import Series
+from tests.statistics.sessions import DAY, Series, simulate
 
 CONDITIONS = {
     "cycles": Series(),
@@ -24,6 +25,16 @@ def small(*, scattered: bool) -> Row:
     names = [name for name in CONDITIONS for _ in range(3)]
     found: Judged = judge(7, series, names, 2, [300.0], lambda _: None)
     return rows([found], [300.0], everything)[0]
+
+
+@pytest.mark.parametrize("capped", [True, False])
+@pytest.mark.parametrize("kind", [Series(), Series(heavy=True), Series(bots=True)])
+def test_the_volume_is_that_of_counted_impressions(kind: Series, *, capped: bool) -> None:
+    """D* is of the volume that is asked for, so that much must come, also where long sessions are cut."""
+    series = kind._replace(volume=600.0, cycle=0.0, share_cycle=0.0, capped=capped)
+    impressions = simulate(np.random.default_rng(5), series, 0).impressions
+    settled = impressions[60:-60].sum() / (DAY - 120)
+    assert settled == pytest.approx(600, rel=0.03)
 
 
 def test_false_pages_stay_within_the_budget() -> None:
