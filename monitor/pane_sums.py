@@ -111,7 +111,7 @@ class PaneSums:
         return self._rows.setdefault(cell, len(self._rows))
 
     def covers(self, first_offset: int, end_offset: int) -> None:
-        """Note the offsets of the events just added: the first one, and one past the last."""
+        """Note the offsets of the events just added: the first that they depend on, one past the last."""
         if self.first_offset < 0:
             self.first_offset = first_offset
         self.end_offset = end_offset

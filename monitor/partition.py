@@ -176,7 +176,10 @@ class SourcePartition:
             pane = self._pane(int(columns.surface[rows][0]), int(start_ms[rows][0]))
             before = pane.overflowed
             pane.add(columns.names, columns.cell[rows], columns.bucket[rows], columns.measure[rows])
-            pane.covers(int(offsets[event[0]]), int(offsets[event[-1]]) + 1)
+            first = int(offsets[event[0]])
+            if self._viewers is not None:
+                first = self._viewers.needed_by(pane.pane_start_ms)
+            pane.covers(first, int(offsets[event[-1]]) + 1)
             overflowed += pane.overflowed - before
         return overflowed
 
@@ -216,8 +219,9 @@ class SourcePartition:
         Call it after the snapshots taken are acknowledged by the broker.
         """
         firsts = [pane.first_offset for pane in self._panes.values()]
-        session = self._viewers.first_offset if self._viewers is not None else None
-        needed = min([*firsts, *([] if session is None else [session])], default=self.position)
+        if self._viewers is not None:
+            firsts += self._viewers.first_offsets
+        needed = min(firsts, default=self.position)
         position = max(self.position, self._judged_before)
         return needed, Resume(watermark_ms=self.watermark_ms, position=position)
 

@@ -28,9 +28,9 @@ class PaneSnapshot(Struct, frozen=True, array_like=True):
     """Everything counted so far for one pane of one source partition (or one part of its cells).
 
     It covers the log from ``from_offset`` to ``end_offset`` (half-open); ``first_offset`` is
-    the offset of the pane's first event. Sums are sparse: ``index`` (uint32, little-endian)
-    numbers the non-zero entries of the array (cells, buckets, measures) in C order, ``values``
-    (int64, little-endian) holds them.
+    the offset of the pane's first event, or with a cap on viewers of its session's. Sums are
+    sparse: ``index`` (uint32, little-endian) numbers the non-zero entries of the array (cells,
+    buckets, measures) in C order, ``values`` (int64, little-endian) holds them.
     """
 
     pane_start_ms: int

@@ -78,7 +78,11 @@ class ViewerCounts:
         for session in [s for s in self._sessions if (s + 1) * self._length_ms <= over]:
             del self._sessions[session]
 
+    def needed_by(self, pane_start_ms: int) -> int:
+        """The first offset that the sums of an open pane depend on: that of its session's first event."""
+        return self._sessions[pane_start_ms // self._length_ms].first_offset
+
     @property
-    def first_offset(self) -> int | None:
-        """The first offset that a session still needs; None if there is no session."""
-        return min((session.first_offset for session in self._sessions.values()), default=None)
+    def first_offsets(self) -> list[int]:
+        """The first offset that each session still needs."""
+        return [session.first_offset for session in self._sessions.values()]
