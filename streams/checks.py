@@ -94,9 +94,7 @@ def print_check(config: Config, file: str, console: Console) -> None:
         say(f"engagement  {', '.join(e.actions)}; credited for {e.attribution_window}, panes of {e.pane}")
     cap = config.limits.viewer_cap
     if cap is not None:
-        say(
-            f"viewers     at most {cap.contributions} impressions each in {cap.per} count, and engagements alike"
-        )
+        say(f"viewers     {cap.contributions} impressions of each count in {cap.per}; so do engagements")
     for ranking in config.rankings:
         due = ", ".join(f"{value} {part:.3g}" for value, part in ranking_targets(config, ranking).items())
         say(f"ranking     {ranking.dimension}, top {ranking.k}; due in each request: {due}")

@@ -9,7 +9,7 @@ import pytest
 
 from monitor.config import Config, parse_config
 from monitor.partition import Outcome, SourcePartition
-from monitor.snapshots import Kind
+from monitor.snapshots import Kind, is_partial
 from streams.verify.compare import sums_of
 from streams.verify.recount import LogRecord
 from tests.support.core import batch_of, new_decoder
@@ -92,6 +92,19 @@ def test_the_commit_waits_for_the_session() -> None:
     state.read(batch_of([LogRecord("impressions", 0, 40, -1, impression(START_MS + 40 * MINUTE_MS))]))
     state.take_snapshots()
     assert state.commit_point()[0] == 30
+
+
+def test_who_begins_within_a_session_is_partial() -> None:
+    """Somebody moved the group's offsets: what viewers had used up before is not known."""
+    config = a_config()
+    log = [LogRecord("impressions", 0, i, -1, impression(START_MS + i * MINUTE_MS)) for i in range(3)]
+    offered = []
+    for start in (0, 1):
+        state = SourcePartition(config, Kind.IMPRESSIONS, new_decoder(config, Kind.IMPRESSIONS), start)
+        state.read(batch_of(log[start:]))
+        offered.append({s.pane_start_ms: s for s in state.take_snapshots()["home"]})
+    last = START_MS + 2 * MINUTE_MS
+    assert is_partial(offered[0][last], offered[1][last])
 
 
 @pytest.mark.parametrize(("cap", "least", "most"), [("", 0.6, 1.0), (None, 0.48, 0.52)])
