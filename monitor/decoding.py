@@ -4,10 +4,8 @@ The record types are made from the configuration, so that attributes nobody aske
 are skipped by the parser and never become objects.
 """
 
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Annotated, Any
 
@@ -17,6 +15,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from monitor.cells import UNKNOWN, Cell, CellCoder, other_cell, viewer_hashes
+from monitor.columns import Columns, Lists, ints
 from monitor.config import Config
 from monitor.exposure import MAX_POSITION, position_weights
 from monitor.rejections import Reason, Rejected
@@ -44,86 +43,11 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the parser raises for bytes that it cannot read; the last for JSON nested too deeply."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Columns:
-    """A decoded batch. Per event (length E) and per contribution (length C).
-
-    A contribution is an item, an engagement or, with rankings, a whole request.
-    """
-
-    index: Ints
-    """(E,) position of the event in the batch."""
-    ts_ms: Ints
-    """(E,) event time: what moves the watermark."""
-    anchor_ms: Ints
-    """(E,) time of the impression: what chooses the pane."""
-    event: Ints
-    """(C,) row of the event that the contribution belongs to, ascending."""
-    surface: Ints
-    """(C,) index into the decoder's surfaces."""
-    cell: Ints
-    """(C,) number of the cell."""
-    names: list[Cell]
-    """The cell of each number. While it is the same list, numbers keep their meaning."""
-    bucket: Ints
-    """(C,) viewer bucket."""
-    measure: Ints
-    """(C, M) what is added to the cell's sums."""
-    actor: Ints
-    """(E,) what the cap on viewers counts by: the viewer's hash, with the action of an engagement."""
-    rejected: list[Rejected]
-    requests: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """Rows of the contributions that are whole requests."""
-
-    def with_requests(self, last: Ints, cell: Ints, measure: Ints) -> "Columns":
-        """The same with whole requests as contributions, each after its last item.
-
-        Args:
-            last: (Q,) rows of the last items.
-            cell: (Q,) numbers of the requests' cells.
-            measure: (Q, N) what a request adds; its measures come after those of items.
-        """
-        rows = last + 1 + np.arange(len(last))
-        items = np.ones(len(self.event) + len(last), dtype=np.bool_)
-        items[rows] = False
-        own = self.measure.shape[1]
-        both = np.zeros((len(items), own + measure.shape[1]), dtype=np.int64)
-        both[items, :own] = self.measure
-        both[rows, own:] = measure
-        return replace(
-            self,
-            event=np.insert(self.event, last + 1, self.event[last]),
-            surface=np.insert(self.surface, last + 1, self.surface[last]),
-            cell=np.insert(self.cell, last + 1, cell),
-            bucket=np.insert(self.bucket, last + 1, self.bucket[last]),
-            measure=both,
-            requests=rows,
-        )
-
-
 def _values_struct(name: str, attributes: Iterable[str]) -> type[msgspec.Struct]:
     """A hashable struct of one optional text per attribute; field names do not depend on the attributes'."""
     fields = [(f"v{i}", _Value, UNKNOWN) for i, _ in enumerate(attributes)]
     rename = {f"v{i}": attribute for i, attribute in enumerate(attributes)}
     return msgspec.defstruct(name, fields, rename=rename, gc=False, frozen=True)
-
-
-@dataclass(slots=True)
-class _Lists:
-    """The columns while the batch is parsed, as plain lists; codes are those of the decoder's coders."""
-
-    index: list[int] = field(default_factory=list)
-    ts_ms: list[int] = field(default_factory=list)
-    anchor_ms: list[int | None] = field(default_factory=list)
-    surface: list[int] = field(default_factory=list)
-    hash: list[int] = field(default_factory=list)
-    variant: list[int] = field(default_factory=list)
-    viewer: list[int] = field(default_factory=list)
-    item: list[int] = field(default_factory=list)
-    items: list[int] = field(default_factory=list)
-    """How many items each impression has."""
-    place: list[int] = field(default_factory=list)
-    """Of each item its position, of each engagement its action."""
 
 
 class _SurfaceCodes(dict[str, int]):
@@ -148,18 +72,18 @@ class Decoder(ABC):
         self.other: Cell = other_cell(config)
 
     @abstractmethod
-    def _extract(self, records: list[Any], lists: _Lists) -> None:
+    def _extract(self, records: list[Any], lists: Lists) -> None:
         """Append what is wanted of some records."""
 
     @abstractmethod
-    def _columns(self, lists: _Lists, rejected: list[Rejected]) -> Columns:
+    def _columns(self, lists: Lists, rejected: list[Rejected]) -> Columns:
         """Columns of a batch."""
 
     def decode(self, values: Sequence[bytes | None]) -> Columns:
         """Columns of a batch of record values, in their order."""
         if self._coder.size > MOST_NUMBERS:
             self._coder = CellCoder(self._config, *self._no_values)
-        lists, rejected = _Lists(), list[Rejected]()
+        lists, rejected = Lists(), list[Rejected]()
         first = 0
         while first < len(values):
             chunk = values[first : first + self._chunk]
@@ -209,7 +133,7 @@ class Decoder(ABC):
                     rejected.append(Rejected(i, Reason.MALFORMED, str(error)))
         return records, index
 
-    def _extract_request(self, records: list[Any], lists: _Lists) -> None:
+    def _extract_request(self, records: list[Any], lists: Lists) -> None:
         """What both kinds of record say of the request."""
         lists.ts_ms += [r.ts for r in records]
         lists.surface += map(self._surfaces.__getitem__, [r.surface for r in records])
@@ -220,21 +144,16 @@ class Decoder(ABC):
             variants = self._coder.variants
             lists.variant += [variants[r.variant] for r in records]
 
-    def _extract_attrs(self, items: list[Any], lists: _Lists) -> None:
+    def _extract_attrs(self, items: list[Any], lists: Lists) -> None:
         numbers = self._coder.items
         lists.item += [numbers[item.attrs] for item in items]
 
-    def _requests(self, lists: _Lists) -> Ints:
-        viewers = _ints(lists.viewer)
+    def _requests(self, lists: Lists) -> Ints:
+        viewers = ints(lists.viewer)
         if not self._with_variant:
             self._coder.variants[None]
             return self._coder.requests(np.zeros_like(viewers), viewers)
-        return self._coder.requests(_ints(lists.variant), viewers)
-
-
-def _ints(values: list[int]) -> Ints:
-    """An array of them, read-only: in a third of the time that ``np.array`` takes."""
-    return np.frombuffer(struct.pack(f"{len(values)}q", *values), dtype=np.int64)
+        return self._coder.requests(ints(lists.variant), viewers)
 
 
 class ImpressionDecoder(Decoder):
@@ -276,7 +195,7 @@ class ImpressionDecoder(Decoder):
         self._k = config.exposure.k
         self._rankings = RequestMeasures(config) if config.rankings else None
 
-    def _extract(self, records: list[Any], lists: _Lists) -> None:
+    def _extract(self, records: list[Any], lists: Lists) -> None:
         self._extract_request(records, lists)
         of_each = [r.items for r in records]
         lists.items += map(len, of_each)
@@ -284,8 +203,8 @@ class ImpressionDecoder(Decoder):
         lists.place += [item.position for item in items]
         self._extract_attrs(items, lists)
 
-    def _columns(self, lists: _Lists, rejected: list[Rejected]) -> Columns:
-        counts, given, ts = _ints(lists.items), _ints(lists.place), _ints(lists.ts_ms)
+    def _columns(self, lists: Lists, rejected: list[Rejected]) -> Columns:
+        counts, given, ts = ints(lists.items), ints(lists.place), ints(lists.ts_ms)
         event = np.repeat(np.arange(len(counts)), counts)
         implied = np.arange(1, len(given) + 1) - (np.cumsum(counts) - counts)[event]
         position = np.where(given > 0, given, implied)
@@ -293,13 +212,13 @@ class ImpressionDecoder(Decoder):
         measure[:, 0] = 1
         measure[:, 1] = self._weights[np.minimum(position, MAX_POSITION)]
         measure[:, 2] = position <= self._k
-        requests, items, viewer = self._requests(lists), _ints(lists.item), _ints(lists.hash)
+        requests, items, viewer = self._requests(lists), ints(lists.item), ints(lists.hash)
         columns = Columns(
-            index=_ints(lists.index),
+            index=ints(lists.index),
             ts_ms=ts,
             anchor_ms=ts,
             event=event,
-            surface=_ints(lists.surface)[event],
+            surface=ints(lists.surface)[event],
             cell=self._coder.cells(requests[event], items),
             names=self._coder.names,
             bucket=(viewer % self._config.limits.buckets)[event],
@@ -345,25 +264,25 @@ class EngagementDecoder(Decoder):
         self._actions = {action: i for i, action in enumerate(config.engagement.actions)}
         self._window = config.engagement.attribution_window
 
-    def _extract(self, records: list[Any], lists: _Lists) -> None:
+    def _extract(self, records: list[Any], lists: Lists) -> None:
         self._extract_request(records, lists)
         lists.anchor_ms += [r.impression_ts for r in records]
         lists.place += [self._actions.get(r.action, -1) for r in records]
         self._extract_attrs(records, lists)
 
-    def _columns(self, lists: _Lists, rejected: list[Rejected]) -> Columns:
-        index, ts = _ints(lists.index), _ints(lists.ts_ms)
-        anchor = _ints([_NO_TIME if t is None else t for t in lists.anchor_ms])
+    def _columns(self, lists: Lists, rejected: list[Rejected]) -> Columns:
+        index, ts = ints(lists.index), ints(lists.ts_ms)
+        anchor = ints([_NO_TIME if t is None else t for t in lists.anchor_ms])
         refused = (anchor == _NO_TIME) | (anchor > ts) | (ts - anchor > self._window)
         rejected += [
             Rejected(lists.index[i], *self._refusal(lists.ts_ms[i], lists.anchor_ms[i]))
             for i in np.flatnonzero(refused).tolist()
         ]
         good = np.flatnonzero(~refused)
-        action = _ints(lists.place)[good]
+        action = ints(lists.place)[good]
         event = np.flatnonzero(action >= 0)
         row = good[event]
-        viewer = _ints(lists.hash)[good]
+        viewer = ints(lists.hash)[good]
         measure = np.zeros((len(event), len(self._actions)), dtype=np.int64)
         measure[np.arange(len(event)), action[event]] = 1
         return Columns(
@@ -371,8 +290,8 @@ class EngagementDecoder(Decoder):
             ts_ms=ts[good],
             anchor_ms=anchor[good],
             event=event,
-            surface=_ints(lists.surface)[row],
-            cell=self._coder.cells(self._requests(lists)[row], _ints(lists.item)[row]),
+            surface=ints(lists.surface)[row],
+            cell=self._coder.cells(self._requests(lists)[row], ints(lists.item)[row]),
             names=self._coder.names,
             bucket=(viewer % self._config.limits.buckets)[event],
             measure=measure,

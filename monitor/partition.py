@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.cells import OTHER, Cell
+from monitor.columns import Columns
 from monitor.config import Config
-from monitor.decoding import Columns, Decoder
+from monitor.decoding import Decoder
 from monitor.pane_sums import PaneSums
 from monitor.rejections import Reason, Rejected
 from monitor.requests import impression_measures

@@ -9,29 +9,24 @@ import logging
 import signal
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
-from prometheus_client import CollectorRegistry
-from prometheus_client import Counter as MetricCounter
 
 from monitor.config import Config
 from monitor.decoding import Decoder, EngagementDecoder, ImpressionDecoder
-from monitor.partition import SourcePartition, count_reasons
-from monitor.rejections import Reason
+from monitor.partition import SourcePartition
 from monitor.snapshots import Kind, SourceProgress
-from streams.build import register_info
 from streams.clients import consumer_settings, producer_settings
 from streams.exits import EX_SOFTWARE
 from streams.http import Probe, serve
 from streams.liveness import Partition, Stall, reach_of
-from streams.metrics import OVERFLOW_HELP
 from streams.publisher import DeliveryError, Publisher
 from streams.records import Records, sort_out
 from streams.sources import Silence, Source, commit, decode_resume, is_fatal
 from streams.summary import write_summary
+from streams.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -69,31 +64,8 @@ class Aggregate:
         self._assigned = False
         self._flushed_all = False
         self._panes_left = 0  # after the last flush: those that are truly open
-        self.counts: dict[str, Counter[str]] = {topic: Counter() for topic in self._kinds}
+        self.tally = Tally(config, self._kinds)
         self.panes_closed = 0
-        self.registry = CollectorRegistry()
-        self._events = MetricCounter(
-            "fairstream_events",
-            "Events by what became of them.",
-            ["role", "topic", "outcome"],
-            registry=self.registry,
-        )
-        for topic in self._kinds:
-            for outcome in ("accepted", "replayed", *(reason.value for reason in Reason)):
-                self._events.labels("aggregate", topic, outcome)  # from 0, so that a rate sees the first one
-        self._overflow = MetricCounter(
-            "fairstream_overflow", OVERFLOW_HELP, ["role", "topic"], registry=self.registry
-        )
-        self._capped = MetricCounter(
-            "fairstream_capped",
-            "Contributions beyond the cap on viewers, accepted and not counted.",
-            ["role", "topic"],
-            registry=self.registry,
-        )
-        for topic in self._kinds:
-            self._overflow.labels("aggregate", topic)
-            self._capped.labels("aggregate", topic)
-        register_info(self.registry, config)
 
     # --- the loop ----------------------------------------------------------------------
 
@@ -199,20 +171,7 @@ class Aggregate:
         topic = records.partition[0]
         source.heard_s = time.monotonic()
         outcome = source.state.read(records.batch)
-        counts = self.counts[topic]
-        counts["read"] += len(records.messages)
-        counts["accepted"] += outcome.accepted
-        counts["replayed"] += outcome.replayed
-        counts["contributions"] += outcome.items
-        counts["overflowed"] += outcome.overflowed
-        counts["capped"] += outcome.capped
-        self._overflow.labels("aggregate", topic).inc(outcome.overflowed)
-        self._capped.labels("aggregate", topic).inc(outcome.capped)
-        self._events.labels("aggregate", topic, "accepted").inc(outcome.accepted)
-        self._events.labels("aggregate", topic, "replayed").inc(outcome.replayed)
-        for reason, count in count_reasons(outcome.rejected).items():
-            counts[reason.value] += count
-            self._events.labels("aggregate", topic, reason.value).inc(count)
+        self.tally.add(topic, len(records.messages), outcome)
         for rejected in outcome.rejected:
             self._publisher.bury(records.messages[rejected.index], rejected)
         self._flushed_all = False
@@ -306,17 +265,10 @@ class Aggregate:
         """Totals since the start."""
         states = [source.state for source in dict(self._sources).values()]
         return {
-            "topics": {topic: _topic_summary(counts) for topic, counts in self.counts.items()},
+            "topics": self.tally.summary(),
             "panes_closed": self.panes_closed + sum(s.panes_closed for s in states),
             "panes_open": sum(s.open_panes for s in states),
         }
-
-
-def _topic_summary(counts: Counter[str]) -> dict[str, Any]:
-    names = ("read", "accepted", "replayed", "contributions", "overflowed", "capped")
-    plain = {name: counts[name] for name in names}
-    rejected = {name: count for name, count in sorted(counts.items()) if name not in plain}
-    return {**plain, "rejected": rejected}
 
 
 def spare_collector() -> None:
@@ -338,7 +290,7 @@ def run_aggregate(config: Config, *, instance: str, summary: Path | None = None)
     server = None
     if config.http.aggregate_port:
         probe = Probe(lambda: role.healthy, lambda: role.ready, role.status)
-        server = serve(config.http.bind, config.http.aggregate_port, role.registry, probe)
+        server = serve(config.http.bind, config.http.aggregate_port, role.tally.registry, probe)
     try:
         role.run()
     except (KafkaException, DeliveryError) as error:

@@ -95,7 +95,7 @@ def fairstream(config: Config, records: int) -> None:
 
 
 def _accepted(role: Aggregate) -> int:
-    return sum(counts["accepted"] for counts in role.counts.values())
+    return sum(counts["accepted"] for counts in role.tally.counts.values())
 
 
 WORK: dict[str, Callable[[Config, int], None]] = {

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.columns import Columns
 from monitor.config import Attribute, Attributes, Config, Exposure, Ranking, WindowSpec
 from monitor.config.rankings import ranking_targets
-from monitor.decoding import Columns, ImpressionDecoder
+from monitor.decoding import ImpressionDecoder
 from monitor.exposure import position_weights
 from monitor.metrics.rankings import div_at_k, infeasible_index, ndkl, order_rankings, ranking_awrf
 from streams.verify.recount import LogRecord, recount

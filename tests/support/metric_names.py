@@ -14,8 +14,12 @@ from streams.notify import NotifyRole
 
 def exported(config: Config) -> set[str]:
     """Return the names of all metrics of the three roles, which are built for that but not run."""
-    roles = Aggregate(config, Mock(), Mock()), MonitorRole(config, "names"), NotifyRole(config, "names")
-    return set().union(*(_names(role.registry) for role in roles))
+    registries = (
+        Aggregate(config, Mock(), Mock()).tally.registry,
+        MonitorRole(config, "names").registry,
+        NotifyRole(config, "names").registry,
+    )
+    return set().union(*map(_names, registries))
 
 
 def _names(registry: CollectorRegistry) -> set[str]:
