@@ -1,7 +1,9 @@
 """A batch as columns: while it is parsed, as lists; then as arrays."""
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +44,32 @@ class Columns:
     rejected: list[Rejected]
     requests: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Rows of the contributions that are whole requests."""
+
+    def parts(self, ends: list[int]) -> "Iterator[Columns]":
+        """The columns of stretches of the batch that end at some records, each as a batch of its own."""
+        events = np.searchsorted(self.index, ends)
+        rows = np.searchsorted(self.event, events)
+        requests = np.searchsorted(self.requests, rows)
+        bounds = zip(ends, events.tolist(), rows.tolist(), requests.tolist(), strict=True)
+        for (first, e0, c0, q0), (end, e1, c1, q1) in pairwise([(0, 0, 0, 0), *bounds]):
+            yield Columns(
+                index=self.index[e0:e1] - first,
+                ts_ms=self.ts_ms[e0:e1],
+                anchor_ms=self.anchor_ms[e0:e1],
+                event=self.event[c0:c1] - e0,
+                surface=self.surface[c0:c1],
+                cell=self.cell[c0:c1],
+                names=self.names,
+                bucket=self.bucket[c0:c1],
+                measure=self.measure[c0:c1],
+                actor=self.actor[e0:e1],
+                rejected=[
+                    Rejected(r.index - first, r.reason, r.detail)
+                    for r in self.rejected
+                    if first <= r.index < end
+                ],
+                requests=self.requests[q0:q1] - c0,
+            )
 
     def with_requests(self, last: Ints, cell: Ints, measure: Ints) -> "Columns":
         """The same with whole requests as contributions, each after its last item.

@@ -82,7 +82,10 @@ class PaneSums:
         place = (rows * buckets + bucket) * measures
         for m in range(measures):
             np.add.at(sums, place + m, measure[:, m])
-        self._dirty_parts.update(np.flatnonzero(np.bincount(rows // self._per_part)).tolist())
+        if len(self._rows) <= self._per_part:
+            self._dirty_parts.add(0)
+        else:
+            self._dirty_parts.update(np.flatnonzero(np.bincount(rows // self._per_part)).tolist())
 
     def _rows_of(self, names: list[Cell], cell: Ints) -> Ints:
         """Rows of cells, given out in the order of appearance; what the cap refuses counts as overflowed."""
@@ -93,6 +96,8 @@ class PaneSums:
         if unseen > 0:
             self._row_of = np.concatenate((self._row_of, np.full(unseen + len(names), _NEW, dtype=np.int64)))
         rows = self._row_of[cell]
+        if rows.min() >= 0:
+            return rows
         new = rows == _NEW
         if new.any():
             for number in dict.fromkeys(cell[new].tolist()):

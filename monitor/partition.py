@@ -115,15 +115,16 @@ class SourcePartition:
             impression_measures(config) if kind is Kind.IMPRESSIONS else len(config.engagement.actions)
         )
 
-    def read(self, batch: Batch) -> Outcome:
-        """Count a batch: the only way that events enter the sums."""
-        columns = self._decoder.decode(batch.values)
+    def read(self, batch: Batch, columns: Columns | None = None) -> Outcome:
+        """Count a batch, the only way that events enter the sums; ``columns``: it, if decoded already."""
+        if columns is None:
+            columns = self._decoder.decode(batch.values)
         offsets = batch.offsets[columns.index]
         future = self._in_the_future(columns.ts_ms, batch.record_ms[columns.index])
         late, watermark = self._late(columns, future)
         good = ~(future | late)
-        counted = good & ~self._capped(columns, offsets, future)
-        overflowed = self._count(columns, offsets, counted) if counted[columns.event].any() else 0
+        counted = good if self._viewers is None else good & ~self._capped(columns, offsets, future)
+        overflowed = self._count(columns, offsets, counted)
         self.watermark_ms = watermark
         self.position = int(batch.offsets[-1]) + 1
 
@@ -133,7 +134,8 @@ class SourcePartition:
             (future, Reason.FUTURE, "ahead of its record's time"),
             (late & ~future, Reason.LATE, "its pane is closed"),
         ):
-            rejected += [Rejected(int(i), reason, detail) for i in columns.index[flags & fresh]]
+            if flags.any():
+                rejected += [Rejected(int(i), reason, detail) for i in columns.index[flags & fresh]]
         accepted = int(np.count_nonzero(good & fresh))
         replayed = int(np.count_nonzero(batch.offsets < self._judged_before))
         items = _contributions(columns, counted & fresh)
@@ -166,11 +168,13 @@ class SourcePartition:
         pane_end = columns.anchor_ms - columns.anchor_ms % clock.pane_ms + clock.pane_ms
         return pane_end + clock.close_delay_ms <= seen[:-1], int(seen[-1])
 
-    def _count(self, columns: Columns, offsets: Ints, good: NDArray[np.bool_]) -> int:
-        """Add the good events' contributions to their panes; how many overflowed."""
+    def _count(self, columns: Columns, offsets: Ints, counted: NDArray[np.bool_]) -> int:
+        """Add the contributions of some events (E,) to their panes; how many overflowed."""
+        wanted = None if counted.all() else np.flatnonzero(counted[columns.event])
+        if not len(columns.event if wanted is None else wanted):
+            return 0
         pane_ms = self._clock.pane_ms
         start_ms = (columns.anchor_ms - columns.anchor_ms % pane_ms)[columns.event]
-        wanted = None if good.all() else np.flatnonzero(good[columns.event])
         overflowed = 0
         for rows in _equal(columns.surface, start_ms // pane_ms, wanted):
             event = columns.event[rows]
@@ -250,6 +254,8 @@ def _equal(surface: Ints, pane: Ints, wanted: Ints | None) -> list[Ints | slice]
 
 def _contributions(columns: Columns, events: NDArray[np.bool_]) -> int:
     """How many items or engagements some events (E,) hold; a request's own contribution is neither."""
+    if events.all():
+        return len(columns.event) - len(columns.requests)
     rows = events[columns.event]
     return int(np.count_nonzero(rows) - np.count_nonzero(rows[columns.requests]))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
+from monitor.columns import Columns
 from monitor.config import Config
 from monitor.decoding import Decoder, EngagementDecoder, ImpressionDecoder
 from monitor.partition import SourcePartition
@@ -48,12 +49,10 @@ class Aggregate:
         self._consumer = consumer
         self._publisher = Publisher(config, producer)
         self._kinds = {topics.impressions: Kind.IMPRESSIONS}
+        self._decoders: dict[str, Decoder] = {topics.impressions: ImpressionDecoder(config)}
         if config.engagement.actions:
             self._kinds[topics.engagements] = Kind.ENGAGEMENTS
-        self._decoders: dict[Kind, Decoder] = {
-            Kind.IMPRESSIONS: ImpressionDecoder(config),
-            Kind.ENGAGEMENTS: EngagementDecoder(config),
-        }
+            self._decoders[topics.engagements] = EngagementDecoder(config)
         self._sources: dict[Partition, Source] = {}
         self._partitions: dict[str, int] = {}
         self._stopping = threading.Event()
@@ -123,7 +122,7 @@ class Aggregate:
             resume = decode_resume(tp.metadata) if tp.offset >= 0 else None
             tp.offset = start
             kind = self._kinds[tp.topic]
-            state = SourcePartition(self._config, kind, self._decoders[kind], start, resume)
+            state = SourcePartition(self._config, kind, self._decoders[tp.topic], start, resume)
             self._sources[tp.topic, tp.partition] = Source(state, now_s)
             for each in partitions:
                 if (each.topic, each.partition) == (tp.topic, tp.partition):
@@ -155,23 +154,24 @@ class Aggregate:
                 raise KafkaException(error)
             log.warning("kafka: %s", error.name())
         contributions = 0
-        for records in found.records:
-            source = self._sources.get(records.partition)
-            if source is not None:
-                contributions += self._read(source, records)
-                source.at_end = False
+        for topic, decoder in self._decoders.items():
+            own = [r for r in found.records if r.partition[0] == topic and r.partition in self._sources]
+            if own:
+                columns = decoder.decode_each([records.batch.values for records in own])
+                contributions += sum(self._read(*each) for each in zip(own, columns, strict=True))
         if contributions:
             fit = BATCH_CONTRIBUTIONS * len(messages) // contributions
             self._batch_records = min(max(fit, 1), BATCH_RECORDS)
         for partition in found.ended & self._sources.keys():
             self._sources[partition].at_end = True
 
-    def _read(self, source: Source, records: Records) -> int:
+    def _read(self, records: Records, columns: Columns) -> int:
         """Sum records of one partition; how many contributions they held."""
-        topic = records.partition[0]
+        source = self._sources[records.partition]
+        source.at_end = False
         source.heard_s = time.monotonic()
-        outcome = source.state.read(records.batch)
-        self.tally.add(topic, len(records.messages), outcome)
+        outcome = source.state.read(records.batch, columns)
+        self.tally.add(records.partition[0], len(records.messages), outcome)
         for rejected in outcome.rejected:
             self._publisher.bury(records.messages[rejected.index], rejected)
         self._flushed_all = False

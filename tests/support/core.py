@@ -75,21 +75,25 @@ class Reader:
 
     def restart(self) -> None:
         """Forget everything but the commits."""
-        decoders = {kind: new_decoder(self.config, kind) for kind in Kind}
+        self._decoders = {kind: new_decoder(self.config, kind) for kind in Kind}
         self.states = {
-            (kind, partition): SourcePartition(self.config, kind, decoders[kind], offset, resume)
+            (kind, partition): SourcePartition(self.config, kind, self._decoders[kind], offset, resume)
             for (kind, partition), (offset, resume) in self._committed.items()
         }
 
     def read(self, records: Sequence[LogRecord]) -> None:
-        """Read records of any partitions, as one batch for each; those read since the start are left out."""
+        """Read records of any partitions, decoded together; those read since the start are left out."""
         groups: dict[Source, list[LogRecord]] = {}
         for record in records:
             source = (Kind(record.kind), record.partition)
             if record.offset >= self.states[source].position:
                 groups.setdefault(source, []).append(record)
-        for source, group in groups.items():
-            self.outcomes.append((len(group), self.states[source].read(batch_of(group))))
+        for kind in Kind:
+            batches = {source: batch_of(group) for source, group in groups.items() if source[0] is kind}
+            if batches:
+                columns = self._decoders[kind].decode_each([batch.values for batch in batches.values()])
+                for (source, batch), own in zip(batches.items(), columns, strict=True):
+                    self.outcomes.append((len(batch.values), self.states[source].read(batch, own)))
 
     def flush(self) -> list[Sent]:
         """Return the snapshots of what changed."""
