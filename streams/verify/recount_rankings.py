@@ -29,10 +29,10 @@ def request_measures(
     if not ranked:
         return [0] * 5
     figures = (
-        _ndkl(ranked, target),
-        _awrf(ranked, target, weight),
+        ndkl(ranked, target),
+        awrf(ranked, target, weight),
         float(all(value in ranked[: ranking.k] for value in target)),
-        float(_infeasible_index(ranked, target, ranking.k)),
+        float(infeasible_index(ranked, target, ranking.k)),
     )
     return [1, *(round(figure * _MICRO) for figure in figures)]
 
@@ -43,7 +43,7 @@ def _target(attribute: Attribute, ranking: Ranking) -> dict[str, float]:
     return {value: given[value] / total for value in sorted(given)}
 
 
-def _ndkl(ranked: list[str], target: dict[str, float]) -> float:
+def ndkl(ranked: list[str], target: dict[str, float]) -> float:
     """Geyik et al., KDD 2019: KL divergence of every prefix, discounted and normalised."""
     total = norm = 0.0
     for i in range(1, len(ranked) + 1):
@@ -57,7 +57,7 @@ def _ndkl(ranked: list[str], target: dict[str, float]) -> float:
     return total / norm
 
 
-def _awrf(ranked: list[str], target: dict[str, float], weight: Callable[[int], int]) -> float:
+def awrf(ranked: list[str], target: dict[str, float], weight: Callable[[int], int]) -> float:
     """TREC Fair Ranking 2022: 1 minus the Jensen-Shannon divergence of exposure and target, base 2."""
     weights = [weight(place) if place <= 10_000 else 0 for place in range(1, len(ranked) + 1)]
     divergence = 0.0
@@ -69,7 +69,7 @@ def _awrf(ranked: list[str], target: dict[str, float], weight: Callable[[int], i
     return 1 - divergence / (2 * math.log(2))
 
 
-def _infeasible_index(ranked: list[str], target: dict[str, float], k: int) -> int:
+def infeasible_index(ranked: list[str], target: dict[str, float], k: int) -> int:
     """Geyik et al., KDD 2019: prefixes up to k with fewer of a group than floor(q i)."""
     return sum(
         any(ranked[:i].count(value) < math.floor(due * i + 1e-9) for value, due in target.items())

@@ -15,6 +15,7 @@ from monitor.config.rankings import ranking_targets
 from monitor.decoding import ImpressionDecoder
 from monitor.exposure import position_weights
 from monitor.metrics.rankings import div_at_k, infeasible_index, ndkl, order_rankings, ranking_awrf
+from streams.verify import recount_rankings
 from streams.verify.recount import LogRecord, recount
 from tests.support.strategies import START_MS, seconds
 
@@ -152,3 +153,20 @@ def test_values_stay_within_their_bounds(shown: list[str], names: list[int]) -> 
         assert figures[2] in {0, 1}
         assert 0 <= figures[3] <= min(5, len(shown))
     assert results[0] == pytest.approx(results[1])
+
+
+@settings(max_examples=100)
+@given(ranked_configs(), st.lists(st.lists(st.sampled_from(VALUES), min_size=1), min_size=1, max_size=20))
+def test_definitions_have_the_bits_of_plain_python(config: Config, shown: list[list[str]]) -> None:
+    """Not only the same millionths: rounding could else differ from one processor to the next."""
+    target = ranking_targets(config, config.rankings[0])
+    groups = list(target)
+    shown = [[value for value in each if value in target] or groups for each in shown]
+    request, group = np.array([(r, groups.index(v)) for r, each in enumerate(shown) for v in each]).T
+    batch = order_rankings(request, np.arange(len(request)), group, len(groups))
+    shares = np.array(list(target.values()))
+    weights = position_weights(config.exposure)[1:].astype(np.float64)
+    assert ndkl(batch, shares).tolist() == [recount_rankings.ndkl(each, target) for each in shown]
+    assert ranking_awrf(batch, weights, shares).tolist() == [
+        recount_rankings.awrf(each, target, lambda place: int(weights[place - 1])) for each in shown
+    ]

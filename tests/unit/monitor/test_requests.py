@@ -136,6 +136,17 @@ def test_a_request_is_in_a_cell_of_its_own_after_its_items() -> None:
     assert columns.bucket[3] == columns.bucket[2] != columns.bucket[5]
 
 
+def test_groups_are_known_anew_when_numbers_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder that has met too many values gives out their numbers anew."""
+    monkeypatch.setattr("monitor.decoding.MOST_NUMBERS", 3)
+    decoder = ImpressionDecoder(parse_config(RANKED))
+    for tones in ("ab", "ba", "aa", "ab"):
+        columns = decoder.decode([request(*({"attrs": {"tone": t, "shape": tones + t}} for t in tones))])
+        expected = ONE_SIDED if tones == "aa" else EVEN
+        assert columns.measure[columns.requests, 3:].tolist() == [expected]
+        decoder.decode([request({"attrs": {"tone": "b", "shape": tones}}, {"attrs": {"shape": tones}})])
+
+
 def test_without_rankings_nothing_is_added() -> None:
     """Three measures, one contribution for each item."""
     columns = ImpressionDecoder(parse_config(CONFIG)).decode([request("a", "b")])
