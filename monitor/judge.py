@@ -6,13 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.baselines import MovingBaseline, ReferenceShares
 from monitor.budget import allowance_of
 from monitor.conclusions import Conclusions, Findings, band
 from monitor.config import Config, DetectorKind, Metric, Rule
 from monitor.detectors import Block, Detector, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms, t_quantile
 from monitor.metrics.jackknife import estimate_rate_differences
-from monitor.references import ReferenceShares, make_reference
+from monitor.references import make_reference
 from monitor.rule_memory import (
     VERSION,
     RuleMemory,
@@ -21,6 +22,7 @@ from monitor.rule_memory import (
     encode_memory,
     rule_identity,
 )
+from monitor.rules import window_of
 from monitor.suppression import hidden_slices
 from monitor.verdicts import Estimate, ToleranceBand, Verdict
 
@@ -64,7 +66,13 @@ class RuleJudge:
         self._actions = config.engagement.actions
         self._config = config
         self._reference = (
-            make_reference(rule.reference, config.attributes, rule.dimension, config.limits.buckets)
+            make_reference(
+                rule.reference,
+                config.attributes,
+                rule.dimension,
+                window_of(config, rule).length,
+                config.limits.buckets,
+            )
             if rule.reference is not None
             else None
         )
@@ -122,6 +130,11 @@ class RuleJudge:
     def shares_of(self, slices: list[str]) -> ReferenceShares | None:
         """What the slices are held against; None without a reference, or while it is learnt."""
         return self._reference.of(slices) if self._reference is not None else None
+
+    @property
+    def moving(self) -> MovingBaseline | None:
+        """Its baseline, if that moves along."""
+        return self._reference if isinstance(self._reference, MovingBaseline) else None
 
     @property
     def expected(self) -> list[str]:

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.baselines import ReferenceShares
 from monitor.config import Config
 from monitor.config import Metric as RuleMetric
 from monitor.estimates import Ratios, Terms, double_ratio, share_terms
 from monitor.judge import EXPOSURE, FIRST_ACTION, IMPRESSIONS, TOP_K
 from monitor.metrics.dimensions import Named, inequality_metrics, skew_metrics, target_metrics
 from monitor.metrics.jackknife import estimate_rates
-from monitor.references import ReferenceShares
 from monitor.rules import watched_dimensions
 from monitor.suppression import Flags, hidden_slices
 from monitor.watch import SurfaceWatch

@@ -75,4 +75,5 @@ def baseline_identity(config: Config, rule: Rule, measure: int, *, weighted: boo
     declared = [declared_slices(config.attributes, part) for part in rule.dimension.split("*")]
     weights = config.exposure if weighted else None
     learns = [measure, rule.dimension, declared, config.limits.buckets, weights]
-    return msgspec.json.encode([learns, reference.baseline.relearn], enc_hook=encode_custom).decode()
+    bins = [reference.baseline.bin] if reference.baseline.moves else []
+    return msgspec.json.encode([learns, reference.baseline.relearn, *bins], enc_hook=encode_custom).decode()

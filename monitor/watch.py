@@ -41,6 +41,7 @@ class SurfaceWatch:
         """
         self.panes.load()
         memory = {key: value for key, value in self._store.items() if key.startswith(f"rule|{self.surface}|")}
+        bins = {key: value for key, value in self._store.items() if key.startswith(f"bin|{self.surface}|")}
         fresh = []
         for judge in self.judges:
             data = memory.pop(self._rule_key(judge), None)
@@ -50,8 +51,22 @@ class SurfaceWatch:
         for judge in fresh:
             judge.last_end_ms = stands_ms - stands_ms % window_of(self._config, judge.rule).slide
             self._store.put(self._rule_key(judge), judge.dump())
-        for key in memory:  # rules that are gone
+        for judge in self.judges:
+            self._take_bins(judge, bins)
+        for key in [*memory, *bins]:  # of rules that are gone, and bins that nobody takes
             self._store.delete(key)
+
+    def _take_bins(self, judge: RuleJudge, bins: dict[str, bytes]) -> None:
+        """Give a moving baseline its bins out of those that were kept."""
+        if judge.moving is not None:
+            prefix = f"{self._bin_key(judge)}|"
+            mine = {int(key.removeprefix(prefix)): key for key in bins if key.startswith(prefix)}
+            judge.moving.take_bins((start, bins[key]) for start, key in mine.items())
+            for start in judge.moving.bins:
+                del bins[mine[start]]
+
+    def _bin_key(self, judge: RuleJudge) -> str:
+        return f"bin|{self.surface}|{judge.rule.name}"
 
     def _rule_key(self, judge: RuleJudge) -> str:
         return f"rule|{self.surface}|{judge.rule.name}"
@@ -86,10 +101,18 @@ class SurfaceWatch:
         return verdicts
 
     def remember(self) -> None:
-        """Save each rule's last pane and detectors together; after the verdicts are published."""
+        """Save each rule's last pane and detectors together; after the verdicts are published.
+
+        Before it what its baseline has put into bins of their own: a crash in between fills them again.
+        """
         for judge in self.judges:
             if judge.last_end_ms:
+                filled, dropped = judge.moving.changes() if judge.moving is not None else ({}, [])
+                for start, data in filled.items():
+                    self._store.put(f"{self._bin_key(judge)}|{start}", data)
                 self._store.put(self._rule_key(judge), judge.dump())
+                for start in dropped:
+                    self._store.delete(f"{self._bin_key(judge)}|{start}")
 
     def _closing(self, window: SlidingWindow, judges: list[RuleJudge], through: int) -> Iterator[int]:
         """Ends of the panes that closed since the last call, in order, the window moved to each.

@@ -131,6 +131,10 @@ def _against(rule: Rule) -> str:
     if reference.baseline is not None:
         b = reference.baseline
         stretch = f"first {b.first}" if b.first is not None else f"{b.start} to {b.end}"
+        if b.sliding is not None:
+            stretch = f"the {b.sliding} until {b.lag} before"
+        if b.every is not None:
+            stretch = f"the same {b.bin} of the last {b.periods} times {b.every}"
         return f"baseline: {stretch}" + (f" ({b.relearn})" if b.relearn else "")
     return "targets" if reference.targets else "equal shares"
 

@@ -1,14 +1,13 @@
 """Checks that need more than one field: what a typed model cannot say."""
 
 from collections.abc import Iterator
-from datetime import datetime
 from math import inf, isfinite
 
+from monitor.config.baselines import check_baseline, check_baseline_of
 from monitor.config.document import Finding
 from monitor.config.durations import Duration, parse_duration
 from monitor.config.model import (
     Attribute,
-    BaselineReference,
     Compare,
     Config,
     Curve,
@@ -169,7 +168,7 @@ def _rule_metric(config: Config, path: tuple[str | int, ...], rule: Rule) -> Ite
         yield Finding((*path, "compare"), f"{rule.metric} is compared with the rest", "rest")
     if rule.compare is Compare.REFERENCE:
         yield from _reference((*path, "reference"), rule.reference or Reference())
-        yield from _baseline_length(config, path, rule)
+        yield from check_baseline_of(config, path, rule)
     elif rule.reference is not None:
         yield Finding((*path, "reference"), "not used with compare: rest", "leave it out")
     if not rule.detectors:
@@ -227,44 +226,7 @@ def _reference(path: tuple[str | int, ...], reference: Reference) -> Iterator[Fi
     if reference.targets and abs(sum(reference.targets.values()) - 1) > SUM_SLACK:
         yield Finding((*path, "targets"), "the shares do not add up to 1", "a sum between 0.99 and 1.01")
     if reference.baseline is not None:
-        yield from _baseline((*path, "baseline"), reference.baseline)
-
-
-def _baseline(path: tuple[str | int, ...], baseline: BaselineReference) -> Iterator[Finding]:
-    if (baseline.first is None) == (baseline.start is None) or (baseline.start is None) != (
-        baseline.end is None
-    ):
-        yield Finding(path, "its stretch is unclear", "either first: 3d, or both start and end")
-        return
-    if baseline.start is None or baseline.end is None:
-        return
-    try:
-        if not baseline_ms(baseline.start) < baseline_ms(baseline.end):
-            yield Finding((*path, "end"), "not after start", "a later time")
-    except ValueError:
-        yield Finding(path, "not a time with a zone", "ISO 8601 such as 2019-11-24T00:00:00Z")
-
-
-def _baseline_length(config: Config, path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
-    """A baseline learns whole panes of the rule's window."""
-    window = next((w for w in config.windows if w.name == rule.window), None)
-    baseline = rule.reference.baseline if rule.reference is not None else None
-    if window is None or baseline is None or baseline.first is None:
-        return
-    if baseline.first < window.slide:
-        yield Finding(
-            (*path, "reference", "baseline", "first"),
-            f"shorter than the slide of its window ({window.slide})",
-            f"at least {window.slide}",
-        )
-
-
-def baseline_ms(text: str) -> int:
-    """Milliseconds since the epoch of an ISO 8601 time; ValueError without a zone."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a time needs a zone, such as Z")
-    return int(moment.timestamp() * 1000)
+        yield from check_baseline((*path, "baseline"), reference.baseline)
 
 
 def _rule_tolerance(path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:

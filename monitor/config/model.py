@@ -231,17 +231,31 @@ class Tolerance(_Section, frozen=True):
 
 
 class BaselineReference(_Section, frozen=True):
-    """Shares learnt from a stretch of the log: either its ``first`` length, or from/to in UTC.
+    """Shares learnt from the log: from its ``first`` length, or from/to in UTC; or moving along.
 
-    Once learnt they stay. Another stretch takes effect with another ``relearn``, never by itself.
+    Once learnt they stay. Another stretch takes effect with another ``relearn``, never by itself. Moving
+    ones are of the ``sliding`` stretch that ends ``lag`` before each pane, or of the same hours of past
+    days, weeks, …: as many ``periods`` of the length ``every``.
     """
 
     first: Duration | None = None
     start: str | None = None
     """ISO 8601, e.g. ``2019-11-24T00:00:00Z``."""
     end: str | None = None
+    sliding: Duration | None = None
+    lag: Duration = _lasting("1d")
+    """What is unfair for longer than the lag begins to enter a ``sliding`` baseline."""
+    every: Duration | None = None
+    periods: Annotated[int, Meta(ge=1, le=60)] = 7
+    bin: Duration = _lasting("1h")
+    """Moving baselines are sums of whole bins of this length."""
     relearn: str = ""
     """Any word, such as a date: when it changes, the baseline is learnt anew."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether it moves along with event time."""
+        return self.sliding is not None or self.every is not None
 
 
 class Reference(_Section, frozen=True):

@@ -108,20 +108,25 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
             suppress_below=draw(st.sampled_from([0, 2])),
             min_viewers=draw(st.sampled_from([0, 2])),
         ),
-        rules=draw(rule_lists(specs[0].name, engaged=matures)) if rules else [],
+        rules=draw(rule_lists(specs[0], engaged=matures)) if rules else [],
     )
     assert not cross_check(config)
     return config
 
 
 @st.composite
-def rule_lists(draw: st.DrawFn, window: str, *, engaged: bool) -> list[Rule]:
+def rule_lists(draw: st.DrawFn, spec: WindowSpec, *, engaged: bool) -> list[Rule]:
     """Return three rules, or four with one on engagement, with every kind of reference and detector."""
+    window, bin_ = spec.name, spec.slide
+    sliding = BaselineReference(sliding=Duration(2 * bin_), lag=spec.length, bin=bin_)
+    daily = BaselineReference(every=Duration(spec.length + bin_), periods=2, bin=bin_)
     references = st.sampled_from(
         [
             Reference(targets={"1": 0.5, "4": 0.3, "absent": 0.2}),
             Reference(uniform=True),
             Reference(baseline=BaselineReference(first=seconds(80))),
+            Reference(baseline=sliding),
+            Reference(baseline=daily),
         ]
     )
     detectors = st.sampled_from(

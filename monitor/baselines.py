@@ -1,0 +1,229 @@
+"""Learnt baselines: what shares were, over a stretch of the log that stays or one that moves along.
+
+Sums are kept per slice and viewer bucket, so that a baseline's own uncertainty enters every interval.
+"""
+
+import zlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from monitor.config import BaselineReference
+from monitor.config.baselines import baseline_ms
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Shares = dict[str, list[int]]
+"""Sums of the measure per slice and bucket."""
+
+
+class ReferenceShares(NamedTuple):
+    """Reference of S slices as sums per bucket: (S, B) and (B,). NaN-free; 0 of 0 where unknown."""
+
+    part: Floats
+    whole: Floats
+
+    @property
+    def shares(self) -> Floats:
+        """(S,) shares; NaN where there is no reference."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(np.where(self.part.sum(1) > 0, self.part.sum(1) / self.whole.sum(), np.nan))
+
+
+class BaselineState(Struct):
+    """A baseline that is being learnt, or was."""
+
+    start_ms: int = -1
+    end_ms: int = -1
+    learnt: bool = False
+    sums: dict[str, list[int]] = {}
+    """Sums of the measure per slice and bucket."""
+    through_ms: int = 0
+    """End of the newest pane taken; older ones are not taken again."""
+
+
+class Baseline:
+    """Shares learnt from the closed panes of a stretch of event time."""
+
+    def __init__(self, spec: BaselineReference, buckets: int) -> None:
+        """Nothing learnt yet."""
+        self._spec = spec
+        self._buckets = buckets
+        self.state = BaselineState()
+        if spec.start is not None and spec.end is not None:
+            self.state.start_ms, self.state.end_ms = baseline_ms(spec.start), baseline_ms(spec.end)
+
+    def observe(self, slices: list[str], sums: Ints, start_ms: int, end_ms: int) -> None:
+        """Take a closed pane: sums (S, B) of the measure per slice."""
+        state = self.state
+        if state.learnt or end_ms <= state.through_ms:
+            return
+        state.through_ms = end_ms
+        if state.start_ms < 0 and sums.any():
+            state.start_ms, state.end_ms = start_ms, start_ms + (self._spec.first or 0)
+        if state.start_ms < 0:
+            return
+        if state.start_ms <= start_ms and end_ms <= state.end_ms:
+            for slice_, row in zip(slices, sums, strict=True):
+                held = np.array(state.sums.get(slice_, [0] * self._buckets), dtype=np.int64)
+                state.sums[slice_] = (held + row).tolist()
+        state.learnt = end_ms >= state.end_ms
+
+    def names(self) -> list[str]:
+        """Slices that the baseline knows."""
+        return list(self.state.sums)
+
+    def of(self, slices: list[str]) -> ReferenceShares | None:
+        """The learnt shares of the slices, or None while learning."""
+        if not self.state.learnt:
+            return None
+        none = [0] * self._buckets
+        part = np.array([self.state.sums.get(s, none) for s in slices], dtype=np.float64)
+        whole = np.array(list(self.state.sums.values()) or [none], dtype=np.float64).sum(axis=0)
+        return ReferenceShares(part.reshape(len(slices), self._buckets), whole)
+
+    def dump(self) -> bytes:
+        """State as bytes."""
+        return msgspec.msgpack.encode(self.state)
+
+    def restore(self, data: bytes) -> None:
+        """Inverse of :meth:`dump`."""
+        if data:
+            self.state = msgspec.msgpack.decode(data, type=BaselineState)
+
+
+class MovingState(Struct):
+    """What a moving baseline has not put into a bin yet, and since when it has everything."""
+
+    since_ms: int = -1
+    """All that came since then is in the bins that are kept."""
+    through_ms: int = 0
+    """End of the newest pane taken; older ones are not taken again."""
+    bin_ms: int = 0
+    """Start of the bin that is filling."""
+    filling: Shares = {}
+
+
+class MovingBaseline:
+    """Shares of a stretch that ends before the pane, or of the same hours of past days.
+
+    Sums are kept in *bins* of event time, aligned to the epoch. A pane is held against whole bins that lie
+    before the window that it ends, so nothing is its own reference; there is none until every bin that it
+    takes came after the first pane with impressions. A function of the closed panes, in their order.
+    """
+
+    def __init__(self, spec: BaselineReference, window_ms: int, buckets: int) -> None:
+        """``window_ms``: length of the window that is judged."""
+        self.state = MovingState()
+        self.bins: dict[int, dict[str, Ints]] = {}
+        """The bins that are full, by their start; those without impressions are left out."""
+        self._filled: list[int] = []
+        self._dropped: list[int] = []
+        self._spec = spec
+        self._window_ms = window_ms
+        self._bin_ms = int(spec.bin)
+        self._buckets = buckets
+        self._summed: tuple[list[int], dict[str, Ints]] = ([], {})
+
+    def observe(self, slices: list[str], sums: Ints, start_ms: int, end_ms: int) -> None:
+        """Take a closed pane: sums (S, B) of the measure per slice."""
+        state = self.state
+        if end_ms <= state.through_ms:
+            return
+        state.through_ms = end_ms
+        if state.since_ms < 0 and sums.any():
+            state.since_ms = start_ms
+        bin_ms = start_ms - start_ms % self._bin_ms
+        if bin_ms > state.bin_ms:
+            if state.filling:
+                self.bins[state.bin_ms] = _arrays(state.filling)
+                self._filled.append(state.bin_ms)
+            state.bin_ms, state.filling = bin_ms, {}
+            self._forget()
+        for slice_, row in zip(slices, sums, strict=True):
+            if row.any():
+                held = np.array(state.filling.get(slice_, [0] * self._buckets), dtype=np.int64)
+                state.filling[slice_] = (held + row).tolist()
+
+    def _forget(self) -> None:
+        """Let go of bins that no coming pane takes."""
+        oldest = min(self._stretches()[0], self.state.bin_ms)
+        for bin_ms in [start for start in self.bins if start < oldest]:
+            del self.bins[bin_ms]
+            self._dropped.append(bin_ms)
+        if self.state.since_ms >= 0:
+            self.state.since_ms = max(self.state.since_ms, oldest)
+
+    def _stretches(self) -> list[int]:
+        """Starts of the bins that the newest pane is held against, ascending."""
+        spec, bin_ms, end_ms = self._spec, self._bin_ms, self.state.through_ms
+        if spec.sliding is not None:
+            end = (end_ms - int(spec.lag)) // bin_ms * bin_ms
+            return list(range(end - int(spec.sliding), end, bin_ms))
+        first = (end_ms - self._window_ms) // bin_ms * bin_ms
+        now = range(first, end_ms, bin_ms)
+        every = int(spec.every or 0)
+        return [start - back * every for back in range(spec.periods, 0, -1) for start in now]
+
+    def _reference(self) -> dict[str, Ints] | None:
+        """Sums that the newest pane is held against; None while they are not complete, or nothing."""
+        wanted = self._stretches()
+        if not 0 <= self.state.since_ms <= wanted[0]:
+            return None
+        if self._summed[0] != wanted:
+            summed: dict[str, Ints] = {}
+            for bin_ms in wanted:
+                for slice_, row in self.bins.get(bin_ms, {}).items():
+                    summed[slice_] = summed.get(slice_, 0) + row
+            self._summed = wanted, summed
+        return self._summed[1] or None
+
+    def names(self) -> list[str]:
+        """Slices that the baseline knows just now."""
+        return list(self._reference() or {})
+
+    def of(self, slices: list[str]) -> ReferenceShares | None:
+        """The shares of the slices that the newest pane is held against; None while they are not known."""
+        sums = self._reference()
+        if sums is None:
+            return None
+        none = np.zeros(self._buckets, dtype=np.int64)
+        part = np.array([sums.get(slice_, none) for slice_ in slices], dtype=np.float64)
+        return ReferenceShares(
+            part.reshape(len(slices), self._buckets), np.sum([*sums.values()], axis=0, dtype=np.float64)
+        )
+
+    def dump(self) -> bytes:
+        """State as bytes; the full bins are kept by themselves, see :meth:`changes`."""
+        return msgspec.msgpack.encode(self.state)
+
+    def restore(self, data: bytes) -> None:
+        """Inverse of :meth:`dump`."""
+        if data:
+            self.state = msgspec.msgpack.decode(data, type=MovingState)
+
+    def changes(self) -> tuple[dict[int, bytes], list[int]]:
+        """Bins filled since the last call, as bytes, and those that were dropped. A bin never changes."""
+        filled = {start: _packed(self.bins[start]) for start in self._filled if start in self.bins}
+        dropped, self._filled, self._dropped = self._dropped, [], []
+        return filled, dropped
+
+    def take_bins(self, held: Iterable[tuple[int, bytes]]) -> None:
+        """Bins as they were kept; those not before the bin that is filling will be filled again."""
+        for bin_ms, data in held:
+            if bin_ms < self.state.bin_ms:
+                self.bins[bin_ms] = _arrays(msgspec.msgpack.decode(zlib.decompress(data), type=Shares))
+        self._forget()
+
+
+def _packed(sums: dict[str, Ints]) -> bytes:
+    plain = {slice_: row.tolist() for slice_, row in sums.items()}
+    return zlib.compress(msgspec.msgpack.encode(plain), level=1)
+
+
+def _arrays(sums: Shares) -> dict[str, Ints]:
+    return {slice_: np.array(row, dtype=np.int64) for slice_, row in sums.items()}
