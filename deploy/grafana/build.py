@@ -567,14 +567,19 @@ def progress() -> list[Panel]:
         .color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS)),
         panel(
             lines(from_zero=True),
-            "Cells beyond the cap",
-            "What did not fit under `limits.max_cells` and is counted as `other`, a second.",
+            "Beyond the caps",
+            "What did not fit under `limits.max_cells` and is counted as `other`, and what "
+            "`limits.viewer_cap` left out, a second.",
             "cps",
             [
                 query(
                     "sum by (role, topic) (rate(fairstream_overflow_total[$__rate_interval]))",
-                    "{{role}} {{topic}}",
-                )
+                    "{{role}} {{topic}}: other",
+                ),
+                query(
+                    "sum by (role, topic) (rate(fairstream_capped_total[$__rate_interval]))",
+                    "{{role}} {{topic}}: capped",
+                ),
             ],
             width=8,
             height=6,

@@ -102,3 +102,28 @@ def test_what_was_tampered_with_is_found(pipeline: Pipeline, spawn: Spawn) -> No
     code, found, _ = verify(pipeline, spawn, "--panes-only")
     assert (code, found["differences"]) == (1, forged_panes + 6)
     assert {detail["what"] for detail in found["details"]} == {"pane", "dead letter"}
+
+
+def test_a_cap_on_viewers_holds_through_a_kill(
+    bootstrap: str, unique: str, tmp_path: Path, spawn: Spawn, kafka_only: None
+) -> None:
+    """Who takes over in the middle of a session counts no viewer anew; each item is counted once."""
+    cap = {"contributions": 6, "per": "10m"}
+    limits = {"suppress_below": 1, "min_viewers": 0, "viewer_cap": cap}
+    pipeline = Pipeline(bootstrap, unique, tmp_path, spawn, limits=limits)
+    events = traffic(12, start_ms() // 600_000 * 600_000)
+    half = len(events) // 2
+    counts: list[dict[str, Any]] = []
+    for part in (events[:half], events[half:]):
+        write(pipeline, part)
+        aggregate = pipeline.start("aggregate")
+        status = pipeline.wait_at_end(aggregate, len(part))
+        counts.append(status["topics"][pipeline.topics.impressions])
+        aggregate.kill()
+    items = 4 * sum(kind == "impressions" for kind, _, _ in events)
+    assert sum(each["contributions"] + each["capped"] for each in counts) == items
+    assert min(each["capped"] for each in counts) > items // 5
+    assert counts[1]["replayed"] > 0
+    code, found, child = verify(pipeline, spawn, "--panes-only")
+    assert (code, found["differences"]) == (0, 0), child.describe()
+    assert found["panes"]["compared"] > 300
