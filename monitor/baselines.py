@@ -127,7 +127,7 @@ class MovingBaseline:
         self._window_ms = window_ms
         self._bin_ms = int(spec.bin)
         self._buckets = buckets
-        self._summed: tuple[list[int], dict[str, Ints]] = ([], {})
+        self._summed: dict[tuple[int, ...], dict[str, Ints]] = {}
 
     def observe(self, slices: list[str], sums: Ints, start_ms: int, end_ms: int) -> None:
         """Take a closed pane: sums (S, B) of the measure per slice."""
@@ -151,51 +151,57 @@ class MovingBaseline:
 
     def _forget(self) -> None:
         """Let go of bins that no coming pane takes."""
-        oldest = min(self._stretches()[0], self.state.bin_ms)
+        oldest = min(self._stretches(self._window_ms)[0], self.state.bin_ms)
         for bin_ms in [start for start in self.bins if start < oldest]:
             del self.bins[bin_ms]
             self._dropped.append(bin_ms)
         if self.state.since_ms >= 0:
             self.state.since_ms = max(self.state.since_ms, oldest)
 
-    def _stretches(self) -> list[int]:
-        """Starts of the bins that the newest pane is held against, ascending."""
+    def _stretches(self, length_ms: int) -> tuple[int, ...]:
+        """Starts of the bins that the time until the end of the newest pane is held against, ascending."""
         spec, bin_ms, end_ms = self._spec, self._bin_ms, self.state.through_ms
         if spec.sliding is not None:
             end = (end_ms - int(spec.lag)) // bin_ms * bin_ms
-            return list(range(end - int(spec.sliding), end, bin_ms))
-        first = (end_ms - self._window_ms) // bin_ms * bin_ms
+            return tuple(range(end - int(spec.sliding), end, bin_ms))
+        first = (end_ms - length_ms) // bin_ms * bin_ms
         now = range(first, end_ms, bin_ms)
         every = int(spec.every or 0)
-        return [start - back * every for back in range(spec.periods, 0, -1) for start in now]
+        return tuple(start - back * every for back in range(spec.periods, 0, -1) for start in now)
 
-    def _reference(self) -> dict[str, Ints] | None:
-        """Sums that the newest pane is held against; None while they are not complete, or nothing."""
-        wanted = self._stretches()
+    def _reference(self, length_ms: int) -> dict[str, Ints] | None:
+        """Sums that a time is held against; None while they are not complete."""
+        wanted = self._stretches(length_ms)
         if not 0 <= self.state.since_ms <= wanted[0]:
             return None
-        if self._summed[0] != wanted:
+        if wanted not in self._summed:
+            if len(self._summed) > 1:  # those of a pane and of its window are asked for in turns
+                self._summed.clear()
             summed: dict[str, Ints] = {}
             for bin_ms in wanted:
                 for slice_, row in self.bins.get(bin_ms, {}).items():
                     summed[slice_] = summed.get(slice_, 0) + row
-            self._summed = wanted, summed
-        return self._summed[1] or None
+            self._summed[wanted] = summed
+        return self._summed[wanted]
 
     def names(self) -> list[str]:
         """Slices that the baseline knows just now."""
-        return list(self._reference() or {})
+        return list(self._reference(self._window_ms) or {})
 
     def of(self, slices: list[str]) -> ReferenceShares | None:
-        """The shares of the slices that the newest pane is held against; None while they are not known."""
-        sums = self._reference()
-        if sums is None:
-            return None
+        """The shares that the window of the newest pane is held against; None while they are not known."""
+        sums = self._reference(self._window_ms)
+        return self._shares(sums, slices) if sums else None
+
+    def of_pane(self, slices: list[str], pane_ms: int) -> ReferenceShares:
+        """Those that the newest pane itself, of a length, is held against; 0 of 0 where not known."""
+        return self._shares(self._reference(pane_ms) or {}, slices)
+
+    def _shares(self, sums: dict[str, Ints], slices: list[str]) -> ReferenceShares:
         none = np.zeros(self._buckets, dtype=np.int64)
         part = np.array([sums.get(slice_, none) for slice_ in slices], dtype=np.float64)
-        return ReferenceShares(
-            part.reshape(len(slices), self._buckets), np.sum([*sums.values()], axis=0, dtype=np.float64)
-        )
+        whole = np.array([none, *sums.values()], dtype=np.float64).sum(axis=0)
+        return ReferenceShares(part.reshape(len(slices), self._buckets), whole)
 
     def dump(self) -> bytes:
         """State as bytes; the full bins are kept by themselves, see :meth:`changes`."""

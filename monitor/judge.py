@@ -182,12 +182,15 @@ class RuleJudge:
         # shares: what the reference expects, never what was seen, or thin slices are judged only when high
         expected = support if reference is None else np.nan_to_num(reference.shares) * support.sum()
         terms = self._terms(window, reference)
+        of_pane = reference
+        if self.moving is not None:
+            of_pane = self.moving.of_pane(slices, closed.end_ms - closed.start_ms)
         block = Block(
             closed.start_ms,
             closed.end_ms,
             slices,
             terms,
-            self._terms(pane, reference),
+            self._terms(pane, of_pane),
             reference is not None,
             expected >= self.rule.min_support,
             self._ratio_band,

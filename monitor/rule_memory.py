@@ -51,9 +51,19 @@ def rule_identity(config: Config, rule: Rule) -> str:
     The false-alarm budget is no part of it: what other rules leave a rule of it changes when they do, and
     must not make it forget.
     """
-    parts = [rule.metric, rule.dimension, rule.window, rule.compare, rule.action, rule.reference]
+    parts = [rule.metric, rule.dimension, rule.window, rule.compare, rule.action, _reference(rule)]
     measured = [meaning_sha256(config), *parts, [_parameters(spec) for spec in rule.detectors]]
     return msgspec.json.encode(measured, enc_hook=encode_custom).decode()
+
+
+def _reference(rule: Rule) -> Any:
+    """The reference; if it does not move, without what makes it: so it is what it was before any did."""
+    reference: Any = msgspec.to_builtins(rule.reference, enc_hook=encode_custom)
+    baseline = rule.reference.baseline if rule.reference is not None else None
+    if baseline is not None and not baseline.moves:
+        for name in ("sliding", "lag", "every", "periods", "bin"):
+            del reference["baseline"][name]
+    return reference
 
 
 def _parameters(spec: DetectorSpec) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from monitor.baselines import MovingBaseline
 from monitor.config import BaselineReference, ConfigError, Duration, parse_config
 from monitor.judge import ClosedPane, RuleJudge
+from monitor.rule_memory import rule_identity
 from monitor.verdicts import Direction, Outcome, Verdict
 
 Ints = NDArray[np.int64]
@@ -149,6 +150,30 @@ def test_a_daily_cycle_is_no_disparity_to_the_same_hours_of_past_days() -> None:
     assert {verdict.verdict for verdict in seasonal[4 * 24 :]} == {Outcome.OK}
     dropped = judged(judge, [0.6 * by_day(hour) for hour in range(24)], first_hour=len(shares))
     assert {(v.verdict, v.direction) for v in dropped[2:]} == {(Outcome.BREACH, Direction.LOW)}
+
+
+def test_a_pane_is_held_against_its_own_hours() -> None:
+    """Not against those of the whole window: detectors would take the cycle inside of it for a change."""
+    moving = MovingBaseline(BaselineReference(every=hours(24), periods=2), hours(12), BUCKETS)
+    for hour in range(24 * 3 + 14):
+        sums = np.full((2, BUCKETS), [[round(100 * by_day(hour))], [100 - round(100 * by_day(hour))]])
+        moving.observe(["a", "b"], sums, hour * HOUR_MS, (hour + 1) * HOUR_MS)
+    window, pane = moving.of(["a", "b"]), moving.of_pane(["a", "b"], HOUR_MS)
+    assert window is not None
+    assert window.shares == pytest.approx([0.45, 0.55])
+    assert pane.shares == pytest.approx([0.6, 0.4])
+    assert np.isnan(
+        MovingBaseline(BaselineReference(every=hours(24)), hours(12), BUCKETS).of_pane(["a"], 1).shares
+    )
+
+
+def test_frozen_baselines_keep_the_identity_that_they_had() -> None:
+    """Rules from before there were moving ones forget nothing."""
+    config = parse_config(document(first="1d"))
+    frozen = (
+        '"reference",null,{"targets":null,"uniform":false,"baseline":{"first":"24h","start":null,"end":null,'
+    )
+    assert frozen + '"relearn":""}}' in rule_identity(config, config.rules[0])
 
 
 def test_what_lasts_enters_a_sliding_baseline() -> None:
