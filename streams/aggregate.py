@@ -9,6 +9,7 @@ import logging
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,19 @@ from monitor.snapshots import Kind, SourceProgress
 from streams.clients import consumer_settings, producer_settings
 from streams.exits import EX_SOFTWARE
 from streams.http import Probe, serve
-from streams.liveness import Partition, Stall, reach_of
+from streams.liveness import ANSWER_S, Partition, Stall, reach_of
 from streams.publisher import DeliveryError, Publisher
 from streams.records import Records, sort_out
-from streams.sources import Silence, Source, commit, decode_resume, is_fatal
+from streams.sources import (
+    BrokerError,
+    Silence,
+    Source,
+    ask_again,
+    commit,
+    committed,
+    decode_resume,
+    is_fatal,
+)
 from streams.summary import write_summary
 from streams.tally import Tally
 
@@ -116,8 +126,8 @@ class Aggregate:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         now_s = time.monotonic()
-        for tp in consumer.committed(partitions, timeout=30.0):
-            low, _ = consumer.get_watermark_offsets(tp, timeout=30.0)
+        for tp in committed(consumer, partitions):
+            low, _ = ask_again(partial(consumer.get_watermark_offsets, tp, timeout=ANSWER_S))
             start = max(tp.offset, low) if tp.offset >= 0 else low
             resume = decode_resume(tp.metadata) if tp.offset >= 0 else None
             tp.offset = start
@@ -151,7 +161,7 @@ class Aggregate:
         found = sort_out(messages)
         for error in found.errors:
             if is_fatal(error):
-                raise KafkaException(error)
+                raise BrokerError(str(error))
             log.warning("kafka: %s", error.name())
         contributions = 0
         for topic, decoder in self._decoders.items():
@@ -293,7 +303,7 @@ def run_aggregate(config: Config, *, instance: str, summary: Path | None = None)
         server = serve(config.http.bind, config.http.aggregate_port, role.tally.registry, probe)
     try:
         role.run()
-    except (KafkaException, DeliveryError) as error:
+    except (KafkaException, BrokerError, DeliveryError) as error:
         log.critical("stopping: %s", error.args[0])
         return EX_SOFTWARE
     finally:

@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from monitor.partition import Resume, SourcePartition
-from streams.liveness import Partition, end_offsets
+from streams.liveness import ANSWER_S, Partition, end_offsets
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +54,58 @@ class Silence:
         return {key for key in silent if ends[key] <= sources[key].state.position}
 
 
+ASK_AGAIN_S = 0.2
+PATIENCE_S = 30.0
+
+Answer = TypeVar("Answer")
+
+
+class BrokerError(RuntimeError):
+    """The client can do nothing any more, or the broker does not answer.
+
+    In place of confluent-kafka's exception: raised by a callback it becomes one that nobody can catch.
+    """
+
+
+def ask_again(ask: Callable[[], Answer]) -> Answer:
+    """The broker's answer to a question that it may not be able to answer just now, as leaders change.
+
+    Raises:
+        BrokerError: it still could not after half a minute, or the client can do nothing any more.
+    """
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as problem:
+            if is_fatal(problem.args[0]) or time.monotonic() >= until_s:
+                raise BrokerError(str(problem.args[0])) from problem
+            log.warning("asking the broker again: %s", problem.args[0].name())
+            time.sleep(ASK_AGAIN_S)
+
+
+def committed(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """What the group has committed of partitions; a partition without an answer is not one without a commit.
+
+    Raises:
+        BrokerError: there was none for half a minute.
+    """
+
+    def ask() -> list[TopicPartition]:
+        found = consumer.committed(partitions, timeout=ANSWER_S)
+        for tp in found:
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+        return found
+
+    return ask_again(ask)
+
+
 def commit(consumer: Consumer, sources: Mapping[Partition, Source]) -> None:
     """Commit what no open pane needs any more, where that has changed.
 
     Raises:
-        KafkaException: the client can do nothing any more.
+        BrokerError: the client can do nothing any more.
     """
     offsets = []
     for (topic, partition), source in sources.items():
@@ -70,7 +118,7 @@ def commit(consumer: Consumer, sources: Mapping[Partition, Source]) -> None:
     refused = _commit_now(consumer, offsets) if offsets else None
     if refused is not None:
         if is_fatal(refused):
-            raise KafkaException(refused)
+            raise BrokerError(str(refused))
         # a rebalance is under way: the next owner reads a little more again
         log.warning("commit: %s", refused.name())
         for source in sources.values():

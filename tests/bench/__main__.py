@@ -115,13 +115,20 @@ def main() -> int:
         with ApacheKafka(directory) as broker:
             os.sched_setaffinity(0, set(cores))
             bench = Bench(broker.bootstrap, directory, Spawn(directory), size, console, cores[0], others)
-            measure(bench, sections)
-    account = account_of(bench)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_bytes(msgspec.json.format(msgspec.json.encode(account)) + b"\n")
-    console.print(table(account))
-    console.print(f"{options.json}: {len(account.figures)} figures")
+            try:
+                measure(bench, sections)
+            finally:
+                report(bench, options.json, console)
     return 0
+
+
+def report(bench: Bench, file: Path, console: Console) -> None:
+    """Write and show what has been found, be it all or until something failed."""
+    account = account_of(bench)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(account)) + b"\n")
+    console.print(table(account))
+    console.print(f"{file}: {len(account.figures)} figures")
 
 
 if __name__ == "__main__":

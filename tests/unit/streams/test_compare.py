@@ -1,4 +1,4 @@
-"""``fairstream verify`` on windows: what monitor holds against the recount, with rankings and engagements."""
+"""``fairstream verify`` on windows: what a monitor holds against the recount, rankings included."""
 
 from __future__ import annotations
 
