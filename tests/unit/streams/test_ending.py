@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from monitor.config import parse_config
@@ -13,7 +15,6 @@ from streams.supervisor import Backoff
 CONFIG = """
 surfaces: [home]
 windows: [{length: 1h, slide: 1m}]
-kafka: {bootstrap: "127.0.0.1:1"}
 http: {aggregate_port: 0}
 """
 
@@ -41,6 +42,8 @@ def test_aggregate_tells_that_the_broker_refused_a_record(
         raise DeliveryError("no room")
 
     monkeypatch.setattr(aggregate.Aggregate, "run", refuse)
+    monkeypatch.setattr(aggregate, "Consumer", Mock())
+    monkeypatch.setattr(aggregate, "Producer", Mock())
     config = parse_config(CONFIG)
     assert aggregate.run_aggregate(config, instance="aggregate-1") == EX_SOFTWARE
     assert "stopping: no room" in caplog.text
