@@ -40,8 +40,7 @@ class BaselineState(Struct):
     start_ms: int = -1
     end_ms: int = -1
     learnt: bool = False
-    sums: dict[str, list[int]] = {}
-    """Sums of the measure per slice and bucket."""
+    sums: Shares = {}
     through_ms: int = 0
     """End of the newest pane taken; older ones are not taken again."""
 
@@ -69,8 +68,7 @@ class Baseline:
             return
         if state.start_ms <= start_ms and end_ms <= state.end_ms:
             for slice_, row in zip(slices, sums, strict=True):
-                held = np.array(state.sums.get(slice_, [0] * self._buckets), dtype=np.int64)
-                state.sums[slice_] = (held + row).tolist()
+                _add(state.sums, slice_, row)
         state.learnt = end_ms >= state.end_ms
 
     def names(self) -> list[str]:
@@ -81,10 +79,7 @@ class Baseline:
         """The learnt shares of the slices, or None while learning."""
         if not self.state.learnt:
             return None
-        none = [0] * self._buckets
-        part = np.array([self.state.sums.get(s, none) for s in slices], dtype=np.float64)
-        whole = np.array(list(self.state.sums.values()) or [none], dtype=np.float64).sum(axis=0)
-        return ReferenceShares(part.reshape(len(slices), self._buckets), whole)
+        return _shares(_arrays(self.state.sums), slices, self._buckets)
 
     def dump(self) -> bytes:
         """State as bytes."""
@@ -146,8 +141,7 @@ class MovingBaseline:
             self._forget()
         for slice_, row in zip(slices, sums, strict=True):
             if row.any():
-                held = np.array(state.filling.get(slice_, [0] * self._buckets), dtype=np.int64)
-                state.filling[slice_] = (held + row).tolist()
+                _add(state.filling, slice_, row)
 
     def _forget(self) -> None:
         """Let go of bins that no coming pane takes."""
@@ -191,17 +185,11 @@ class MovingBaseline:
     def of(self, slices: list[str]) -> ReferenceShares | None:
         """The shares that the window of the newest pane is held against; None while they are not known."""
         sums = self._reference(self._window_ms)
-        return self._shares(sums, slices) if sums else None
+        return _shares(sums, slices, self._buckets) if sums else None
 
     def of_pane(self, slices: list[str], pane_ms: int) -> ReferenceShares:
         """Those that the newest pane itself, of a length, is held against; 0 of 0 where not known."""
-        return self._shares(self._reference(pane_ms) or {}, slices)
-
-    def _shares(self, sums: dict[str, Ints], slices: list[str]) -> ReferenceShares:
-        none = np.zeros(self._buckets, dtype=np.int64)
-        part = np.array([sums.get(slice_, none) for slice_ in slices], dtype=np.float64)
-        whole = np.array([none, *sums.values()], dtype=np.float64).sum(axis=0)
-        return ReferenceShares(part.reshape(len(slices), self._buckets), whole)
+        return _shares(self._reference(pane_ms) or {}, slices, self._buckets)
 
     def dump(self) -> bytes:
         """State as bytes; the full bins are kept by themselves, see :meth:`changes`."""
@@ -224,6 +212,18 @@ class MovingBaseline:
             if bin_ms < self.state.bin_ms:
                 self.bins[bin_ms] = _arrays(msgspec.msgpack.decode(zlib.decompress(data), type=Shares))
         self._forget()
+
+
+def _add(sums: Shares, slice_: str, row: Ints) -> None:
+    held = sums.get(slice_)
+    sums[slice_] = row.tolist() if held is None else (row + np.array(held, dtype=np.int64)).tolist()
+
+
+def _shares(sums: dict[str, Ints], slices: list[str], buckets: int) -> ReferenceShares:
+    none = np.zeros(buckets, dtype=np.int64)
+    part = np.array([sums.get(slice_, none) for slice_ in slices], dtype=np.float64)
+    whole = np.array([none, *sums.values()], dtype=np.float64).sum(axis=0)
+    return ReferenceShares(part.reshape(len(slices), buckets), whole)
 
 
 def _packed(sums: dict[str, Ints]) -> bytes:

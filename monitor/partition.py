@@ -123,7 +123,9 @@ class SourcePartition:
         future = self._in_the_future(columns.ts_ms, batch.record_ms[columns.index])
         late, watermark = self._late(columns, future)
         good = ~(future | late)
-        counted = good if self._viewers is None else good & ~self._capped(columns, offsets, future)
+        counted = good
+        if self._viewers is not None:
+            counted = good & ~_capped(self._viewers, columns, offsets, future)
         overflowed = self._count(columns, offsets, counted)
         self.watermark_ms = watermark
         self.position = int(batch.offsets[-1]) + 1
@@ -136,23 +138,11 @@ class SourcePartition:
         ):
             if flags.any():
                 rejected += [Rejected(int(i), reason, detail) for i in columns.index[flags & fresh]]
-        accepted = int(np.count_nonzero(good & fresh))
+        accepted = good & fresh
         replayed = int(np.count_nonzero(batch.offsets < self._judged_before))
         items = _contributions(columns, counted & fresh)
-        capped = _contributions(columns, good & fresh) - items
-        return Outcome(accepted, rejected, replayed, items, overflowed, capped)
-
-    def _capped(self, columns: Columns, offsets: Ints, future: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which events are beyond the cap on viewers; all but those of the future use it up."""
-        capped = np.zeros(len(offsets), dtype=np.bool_)
-        if self._viewers is not None:
-            rows = np.flatnonzero(~future)
-            size = np.bincount(columns.event, minlength=len(offsets))
-            size -= np.bincount(columns.event[columns.requests], minlength=len(offsets))
-            capped[rows] = self._viewers.capped(
-                columns.actor[rows], columns.anchor_ms[rows], size[rows], offsets[rows]
-            )
-        return capped
+        capped = 0 if counted is good else _contributions(columns, accepted) - items
+        return Outcome(int(np.count_nonzero(accepted)), rejected, replayed, items, overflowed, capped)
 
     def _in_the_future(self, ts_ms: Ints, record_ms: Ints) -> NDArray[np.bool_]:
         return (record_ms >= 0) & (ts_ms > record_ms + self._config.time.allowed_skew)
@@ -250,6 +240,18 @@ def _equal(surface: Ints, pane: Ints, wanted: Ints | None) -> list[Ints | slice]
     order = np.argsort(key, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(key[order])) + 1)
     return list(groups) if wanted is None else [wanted[group] for group in groups]
+
+
+def _capped(
+    viewers: ViewerCounts, columns: Columns, offsets: Ints, future: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which events (E,) are beyond the cap on viewers; all but those of the future use it up."""
+    rows = np.flatnonzero(~future)
+    size = np.bincount(columns.event, minlength=len(offsets))
+    size -= np.bincount(columns.event[columns.requests], minlength=len(offsets))
+    capped = np.zeros(len(offsets), dtype=np.bool_)
+    capped[rows] = viewers.capped(columns.actor[rows], columns.anchor_ms[rows], size[rows], offsets[rows])
+    return capped
 
 
 def _contributions(columns: Columns, events: NDArray[np.bool_]) -> int:
