@@ -1,0 +1,68 @@
+"""aggregate takes records of several partitions at once, and fewer of them when they hold many items."""
+
+from __future__ import annotations
+
+from unittest.mock import Mock
+
+import pytest
+from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
+
+from monitor.config import parse_config
+from monitor.decoding import ImpressionDecoder
+from monitor.partition import SourcePartition
+from monitor.snapshots import Kind
+from streams.aggregate import BATCH_CONTRIBUTIONS, BATCH_RECORDS, Aggregate
+from streams.sources import Source
+from tests.support.events import impression
+
+START_MS = 1_700_000_000_000
+CONFIG = parse_config(
+    "surfaces: [home]\nwindows: [{length: 1h, slide: 1m}]\nattributes: {item: {skin_tone: {}}}\n"
+)
+
+
+@pytest.fixture
+def role() -> Aggregate:
+    """Return the role with two partitions of the impressions."""
+    found = Aggregate(CONFIG, Mock(), Mock())
+    decoder = found._decoders["impressions"]
+    assert isinstance(decoder, ImpressionDecoder)
+    for number in range(2):
+        state = SourcePartition(CONFIG, Kind.IMPRESSIONS, decoder, 0)
+        found._sources["impressions", number] = Source(state, 0.0)
+    return found
+
+
+def records(count: int, items: int, first: int = 0) -> list[Message]:
+    """Return messages that go to the two partitions and to one that was given up, in turns."""
+    stamp = (TIMESTAMP_CREATE_TIME, START_MS)
+    return [
+        Message(
+            topic="impressions",
+            partition=number % 3,
+            offset=first + number // 3,
+            value=impression(START_MS + number, f"u-{number}", tones=("4",) * items),
+            timestamp=stamp,
+        )
+        for number in range(count)
+    ]
+
+
+def test_each_partition_gets_its_own_records(role: Aggregate) -> None:
+    """Decoded together, counted apart; those of a partition that was given up are left to its owner."""
+    role.take(records(8, items=2))
+    assert {key: source.state.position for key, source in role._sources.items()} == {
+        ("impressions", 0): 3,
+        ("impressions", 1): 3,
+    }
+    assert role.tally.counts["impressions"]["contributions"] == 2 * 6
+
+
+def test_many_items_make_small_batches(role: Aggregate) -> None:
+    """About so many contributions at once; nothing read changes nothing, small records make large batches."""
+    role.take(records(2, items=25))
+    assert role._batch_records == BATCH_CONTRIBUTIONS // 25
+    role.take([])
+    assert role._batch_records == BATCH_CONTRIBUTIONS // 25
+    role.take(records(2, items=1, first=1))
+    assert role._batch_records == BATCH_RECORDS
