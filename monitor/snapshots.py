@@ -4,6 +4,7 @@ A snapshot is idempotent: of two for the same pane the one with the larger ``end
 supersedes the other, so repeats, reorderings and stale writers change nothing.
 """
 
+from collections.abc import Iterator
 from enum import StrEnum
 
 import msgspec
@@ -14,7 +15,11 @@ from numpy.typing import NDArray
 from monitor.cells import Cell
 from monitor.verdicts import UnknownVersionError
 
-VERSION = 1
+VERSION = 2
+"""Of records. Those of version 1 held the panes of one source partition."""
+
+STORED_VERSION = 1
+"""Of what monitor keeps: one snapshot, and marks."""
 
 
 class Kind(StrEnum):
@@ -47,15 +52,29 @@ class PaneSnapshot(Struct, frozen=True, array_like=True):
         return np.frombuffer(self.index, dtype="<u4"), np.frombuffer(self.values, dtype="<i8")
 
 
+class SourceSnapshots(Struct, frozen=True, array_like=True):
+    """Changed panes of one source partition."""
+
+    partition: int
+    snapshots: list[PaneSnapshot]
+
+
 class PanesRecord(Struct, frozen=True, tag="panes", kw_only=True):
-    """One record of ``fairness.panes``, key = surface: changed panes of one source partition."""
+    """One record of ``fairness.panes``, key = surface: changed panes of a process's source partitions."""
 
     version: int
     meaning: str
     surface: str
     kind: Kind
-    partition: int
-    snapshots: list[PaneSnapshot]
+    sources: list[SourceSnapshots] = []
+    partition: int = 0
+    """In version 1, which had one source. Written still, so that its readers see the version."""
+    snapshots: list[PaneSnapshot] = []
+    """In version 1; later ones have none."""
+
+    def each(self) -> Iterator[tuple[int, PaneSnapshot]]:
+        """Every snapshot with the number of its source partition."""
+        return ((source.partition, snapshot) for source in self.sources for snapshot in source.snapshots)
 
 
 class SourceProgress(Struct, frozen=True, array_like=True):
@@ -109,19 +128,22 @@ def decode_record(data: bytes) -> PanesRecord | HeartbeatRecord:
         msgspec.DecodeError: not such a record.
     """
     record = _decoder.decode(data)
-    check_version(record.version)
+    check_version(record.version, VERSION)
+    if isinstance(record, PanesRecord) and record.version == 1:
+        only = SourceSnapshots(record.partition, record.snapshots)
+        return msgspec.structs.replace(record, sources=[only], partition=0, snapshots=[])
     return record
 
 
-def check_version(version: int) -> None:
+def check_version(version: int, known: int = STORED_VERSION) -> None:
     """UnknownVersionError for sums that a newer fairstream has written."""
-    if version > VERSION:
-        raise UnknownVersionError(f"snapshot version {version}, this program knows up to {VERSION}")
+    if version > known:
+        raise UnknownVersionError(f"snapshot version {version}, this program knows up to {known}")
 
 
 def encode_raw(meaning: str, snapshot: PaneSnapshot) -> bytes:
     """One snapshot and the meaning of its sums, for the monitor's own table."""
-    return _encoder.encode((VERSION, meaning, snapshot))
+    return _encoder.encode((STORED_VERSION, meaning, snapshot))
 
 
 def decode_raw(data: bytes) -> tuple[str, PaneSnapshot]:
@@ -129,6 +151,11 @@ def decode_raw(data: bytes) -> tuple[str, PaneSnapshot]:
     version, meaning, snapshot = _raw_decoder.decode(data)
     check_version(version)
     return meaning, snapshot
+
+
+def compared(snapshot: PaneSnapshot) -> PaneSnapshot:
+    """What the next snapshot of its pane is compared with: the same without cells and sums."""
+    return msgspec.structs.replace(snapshot, cells=[], index=b"", values=b"")
 
 
 def is_partial(held: PaneSnapshot, offered: PaneSnapshot) -> bool:

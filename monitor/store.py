@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from monitor.cells import Cell
 from monitor.pane_sums import cells_per_part
-from monitor.sums import CellRows, Ints, Layout, Sparse, merge_entries
+from monitor.sums import CellRows, Ints, Layout, Sparse, difference
 from monitor.verdicts import UnknownVersionError
 
 VERSION = 1
@@ -106,15 +106,13 @@ def decode_sums(chunks: list[bytes], rows: CellRows, layout: Layout, meaning: st
         return None
     places = np.arange(layout.measures)
     parts = [spread(e.cells, e.index, e.values, rows, layout, places) for e in entries]
-    return merge_entries(
-        np.concatenate([part.index for part in parts]), np.concatenate([part.values for part in parts])
-    )
+    return difference(parts, [])
 
 
 def spread(
     cells: list[Cell], index: bytes, values: bytes, rows: CellRows, layout: Layout, places: Ints
 ) -> Sparse:
-    """Sparse entries over local cells as entries over the surface's rows.
+    """Sparse entries over local cells as entries over the surface's rows, not merged.
 
     ``places``: which measure of the layout each measure of the local array is.
     """
@@ -124,4 +122,4 @@ def spread(
     bucket, measure = np.divmod(rest, measures)
     row = rows.rows(cells)[cell] if len(cells) else cell
     placed = (row * layout.buckets + bucket) * layout.measures + places[measure]
-    return merge_entries(placed, np.frombuffer(values, dtype="<i8").astype(np.int64))
+    return Sparse(placed, np.frombuffer(values, dtype="<i8").astype(np.int64))

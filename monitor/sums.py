@@ -5,6 +5,7 @@ bucket and measure, so a new row only lengthens the vector. All arithmetic is on
 subtracting in any order gives the same bits.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sparse:
-    """Non-zero entries of a vector: positions ascending and unique, and their values."""
+    """Entries of a vector: positions, and their values. After :func:`merge_entries` they ascend."""
 
     index: Ints
     values: Ints
@@ -39,9 +40,6 @@ class Layout(NamedTuple):
         return self.buckets * self.measures
 
 
-EMPTY = Sparse(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-
-
 class Sums:
     """A growing vector of sums."""
 
@@ -50,7 +48,7 @@ class Sums:
         self.flat: Ints = np.zeros(0, dtype=np.int64)
 
     def add(self, sparse: Sparse, sign: int = 1) -> None:
-        """Add (or with sign -1 subtract) sparse entries."""
+        """Add (or with sign -1 subtract) merged entries."""
         if len(sparse.index) == 0:
             return
         self._reach(int(sparse.index[-1]) + 1)
@@ -117,3 +115,11 @@ def merge_entries(index: Ints, values: Ints) -> Sparse:
     first = np.flatnonzero(np.concatenate(([True], index[1:] != index[:-1])))
     summed = values if len(first) == len(index) else np.add.reduceat(values, first)
     return Sparse(index[first], summed)
+
+
+def difference(more: Iterable[Sparse], less: Iterable[Sparse]) -> Sparse:
+    """All entries of ``more``, without those of ``less``, merged."""
+    pieces = [*((each.index, each.values) for each in more), *((each.index, -each.values) for each in less)]
+    if not pieces:
+        return Sparse(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    return merge_entries(*map(np.concatenate, zip(*pieces, strict=True)))

@@ -5,8 +5,7 @@ partition, and the correction horizon has passed). Then the pane is kept merged,
 when all panes of a coarser slide are sealed, the coarse pane replaces them.
 """
 
-from enum import StrEnum
-from operator import attrgetter
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -17,39 +16,14 @@ from monitor.cells import cell_attributes, other_cell
 from monitor.config import Config, Duration, WindowSpec, meaning_sha256
 from monitor.partition import pane_clock
 from monitor.progress import Progress
+from monitor.raw_snapshots import Applied, RawKey, RawSnapshots
 from monitor.requests import ITEM_MEASURES, impression_measures
 from monitor.rules import summed_dimensions
 from monitor.slices import Projections
-from monitor.snapshots import (
-    VERSION,
-    Kind,
-    PaneSnapshot,
-    check_version,
-    decode_raw,
-    encode_raw,
-    is_partial,
-    supersede,
-)
+from monitor.snapshots import STORED_VERSION, Kind, PaneSnapshot, check_version
 from monitor.store import Store, decode_sums, encode_sums, spread
-from monitor.sums import CellRows, Ints, Layout, Sparse
-from monitor.windows import PaneSeries, Part, SlidingWindow
-
-_COMPARED = attrgetter("from_offset", "first_offset", "end_offset")
-
-RawKey = tuple[Kind, int, int, int]
-"""(kind, source partition, pane start, part)"""
-
-
-class Applied(StrEnum):
-    """What became of a snapshot."""
-
-    APPLIED = "applied"
-    STALE = "stale"
-    """Not newer than the one held: a repeat, or a writer that was replaced."""
-    PARTIAL = "partial"
-    """Lacks events that the one held has counted; refused."""
-    SEALED = "sealed"
-    """Its pane can no longer change; refused."""
+from monitor.sums import CellRows, Ints, Layout, Sparse, difference
+from monitor.windows import PaneSeries, SlidingWindow
 
 
 class WindowViews(NamedTuple):
@@ -92,7 +66,7 @@ class SurfacePanes:
         self.projections = Projections(
             dimensions, self.attributes, self.rows, self.layout, config.limits.max_series
         )
-        self._raw: dict[RawKey, PaneSnapshot] = {}
+        self._raw = RawSnapshots(surface, store, self._meaning)
         self._base = {kind: PaneSeries(pane_clock(config, kind).pane_ms, 0) for kind in self._kinds}
         self._levels = {spec.slide: PaneSeries(spec.slide, len(dimensions)) for spec in config.windows}
         self._complete: set[tuple[int, int]] = set()  # (slide, start) of coarse panes in the store
@@ -114,36 +88,43 @@ class SurfacePanes:
 
     # --- snapshots in ------------------------------------------------------------------
 
-    def apply(self, kind: Kind, partition: int, snapshot: PaneSnapshot) -> Applied:
-        """Take a snapshot: store it, and correct the panes and windows by what changed."""
-        if kind not in self._base:
-            return Applied.SEALED
-        key = (kind, partition, snapshot.pane_start_ms, snapshot.part)
-        if snapshot.pane_start_ms + self._base[kind].slide_ms <= self.sealed_through[kind]:
-            return Applied.SEALED
-        first_part = self._raw.get((*key[:3], 0))  # parts are numbered from a pane's first event
-        if first_part is not None and is_partial(first_part, snapshot):
-            return Applied.PARTIAL
-        held = self._raw.get(key)
-        if held is not None and supersede(held, snapshot) is held:
-            return Applied.STALE
-        self._store.put(self._raw_key(key), encode_raw(self._meaning, snapshot))
-        self._hold(key, snapshot)
-        return Applied.APPLIED
+    def apply(self, kind: Kind, snapshots: Iterable[tuple[int, PaneSnapshot]]) -> list[Applied]:
+        """Take snapshots, each with its source partition: store them, and correct panes and windows.
 
-    def _raw_key(self, key: RawKey) -> str:
-        return f"raw|{self.surface}|{key[0]}|{key[1]}|{key[2]}|{key[3]}"
+        Those of one pane correct it together: numpy's calls cost no less for few entries.
+        """
+        fresh: dict[int, dict[RawKey, PaneSnapshot]] = {}
+        applied = []
+        for partition, snapshot in snapshots:
+            start = snapshot.pane_start_ms
+            if kind not in self._base or self._is_sealed(kind, start):
+                applied.append(Applied.SEALED)
+                continue
+            key = (kind, partition, start, snapshot.part)
+            applied.append(self._raw.take(key, snapshot))
+            if applied[-1] is Applied.APPLIED:
+                fresh.setdefault(start, {})[key] = snapshot
+        for start, of_pane in fresh.items():
+            self._hold(kind, start, of_pane)
+        return applied
 
-    def _hold(self, key: RawKey, snapshot: PaneSnapshot) -> None:
-        kind, _, start, _ = key
-        entries = spread(
-            snapshot.cells, snapshot.index, snapshot.values, self.rows, self.layout, self._places[kind]
+    def _hold(self, kind: Kind, start: int, snapshots: Mapping[RawKey, PaneSnapshot]) -> None:
+        """Put snapshots of one pane into the panes of all series that take it."""
+        places = self._places[kind]
+        self._replace(
+            kind,
+            start,
+            {
+                key: spread(each.cells, each.index, each.values, self.rows, self.layout, places)
+                for key, each in snapshots.items()
+            },
         )
-        part = Part(entries, self.projections.project(entries))
+
+    def _replace(self, kind: Kind, start: int, parts: Mapping[Hashable, Sparse]) -> None:
+        """Set parts of one pane in all series that take it; they all hold the same ones."""
+        change = self.projections.project(difference(parts.values(), self._base[kind].held(start, parts)))
         for series in self._series_of(kind, start):
-            series.replace(start, key, part)
-        # the sums live in the panes; here only what the next snapshot is compared with
-        self._raw[key] = PaneSnapshot(*key[2:], *_COMPARED(snapshot), [], b"", b"")
+            series.replace(start, parts, change)
 
     def _series_of(self, kind: Kind, start_ms: int) -> list[PaneSeries]:
         """The base panes of the kind, and every coarser level that is not complete at that time."""
@@ -191,10 +172,8 @@ class SurfacePanes:
             self._write_sums(f"base|{self.surface}|{kind}|{start}", merged)
         self.sealed_through[kind] = through
         state = {k.value: v for k, v in self.sealed_through.items()}
-        self._store.put(f"sealed|{self.surface}", msgspec.msgpack.encode((VERSION, self._meaning, state)))
-        for key in [k for k in self._raw if k[0] is kind and k[2] + base.slide_ms <= through]:
-            del self._raw[key]
-            self._store.delete(self._raw_key(key))
+        self._remember("sealed", state)
+        self._raw.forget(kind, through)
         return len(ripe)
 
     def _write_sums(self, key: str, entries: Sparse) -> None:
@@ -263,8 +242,15 @@ class SurfacePanes:
         self._begin(begun, list(sums))
         for key in sorted(sums, reverse=True):  # "level" before "base": complete levels take no base panes
             self._load_sums(key, sums[key])
-        for key, value in raws:
-            self._load_raw(key, value)
+        for raw_key, snapshot in self._raw.load(
+            raws, {kind: self.sealed_through[kind] for kind in self._kinds}
+        ):
+            self._hold(raw_key[0], snapshot.pane_start_ms, {raw_key: snapshot})
+
+    def _remember(self, what: str, state: dict[str, int]) -> None:
+        """Store a mark, with its meaning."""
+        mark = (STORED_VERSION, self._meaning, state)
+        self._store.put(f"{what}|{self.surface}", msgspec.msgpack.encode(mark))
 
     def _own(self, value: bytes) -> dict[str, int]:
         """A remembered mark; empty if it has another meaning."""
@@ -285,15 +271,14 @@ class SurfacePanes:
             for window in (view.live, view.closed, *([view.matured] if view.matured else [])):
                 window.begin_ms = self.beginnings.window(view.spec)
         if begun != self.beginnings.starts:
-            mark = (VERSION, self._meaning, self.beginnings.starts)
-            self._store.put(f"begun|{self.surface}", msgspec.msgpack.encode(mark))
+            self._remember("begun", self.beginnings.starts)
 
     def _load_sums(self, key: str, chunks: list[tuple[str, bytes]]) -> None:
         what, _, series_name, start_text = key.split("|")
         start = int(start_text)
         entries = decode_sums([value for _, value in chunks], self.rows, self.layout, self._meaning)
         known = (
-            self._is_sealed(series_name, start)
+            series_name in self._kinds and self._is_sealed(Kind(series_name), start)
             if what == "base"
             else int(series_name) in self._levels and start >= self.beginnings.slide(int(series_name))
         )
@@ -304,26 +289,11 @@ class SurfacePanes:
         self._chunks[key] = len(chunks)
         if what == "level":
             slide = Duration(int(series_name))
-            self._levels[slide].replace(start, slide, Part(entries, self.projections.project(entries)))
+            self._levels[slide].replace(start, {slide: entries}, self.projections.project(entries))
             self._complete.add((slide, start))
         else:
-            part = Part(entries, self.projections.project(entries))
-            for series in self._series_of(Kind(series_name), start):
-                series.replace(start, (Kind(series_name), start), part)
+            self._replace(Kind(series_name), start, {(Kind(series_name), start): entries})
 
-    def _is_sealed(self, kind_text: str, start_ms: int) -> bool:
-        """Whether merged base panes of the kind count; until the mark is written, the raw snapshots do."""
-        if kind_text not in self._kinds:
-            return False
-        kind = Kind(kind_text)
+    def _is_sealed(self, kind: Kind, start_ms: int) -> bool:
+        """Whether a base pane of the kind can no longer change."""
         return start_ms + self._base[kind].slide_ms <= self.sealed_through[kind]
-
-    def _load_raw(self, key: str, value: bytes) -> None:
-        _, _, kind_text, partition, start, part = key.split("|")
-        kind = Kind(kind_text)
-        meaning, snapshot = decode_raw(value)
-        current = meaning == self._meaning and kind in self._base
-        if current and int(start) + self._base[kind].slide_ms > self.sealed_through[kind]:
-            self._hold((kind, int(partition), int(start), int(part)), snapshot)
-        else:
-            self._store.delete(key)

@@ -1,17 +1,18 @@
 """One surface watched: snapshots and progress in, verdicts out, state in a store."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from monitor.config import Config
 from monitor.judge import ClosedPane, RuleJudge
 from monitor.progress import Progress
+from monitor.raw_snapshots import Applied
 from monitor.rules import rules_of, strata_of, window_of
 from monitor.snapshots import Kind, PaneSnapshot
 from monitor.store import Store
 from monitor.strata import by_stratum
 from monitor.sums import Ints, Sums
-from monitor.surface import Applied, SurfacePanes
+from monitor.surface import SurfacePanes
 from monitor.verdicts import Outcome, Verdict
 from monitor.windows import Pane, SlidingWindow
 
@@ -71,9 +72,9 @@ class SurfaceWatch:
     def _rule_key(self, judge: RuleJudge) -> str:
         return f"rule|{self.surface}|{judge.rule.name}"
 
-    def apply(self, kind: Kind, partition: int, snapshot: PaneSnapshot) -> Applied:
-        """Take a snapshot."""
-        return self.panes.apply(kind, partition, snapshot)
+    def apply(self, kind: Kind, snapshots: Sequence[tuple[int, PaneSnapshot]]) -> list[Applied]:
+        """Take snapshots, each with the number of its source partition; what became of each."""
+        return self.panes.apply(kind, snapshots)
 
     def advance(self, progress: Progress) -> list[Verdict]:
         """Let event time move: judge every pane that has closed.

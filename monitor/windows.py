@@ -5,12 +5,10 @@ slice of every watched dimension. Windows hold slices only: they add a pane when
 it, subtract it when it leaves, and follow every correction.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
-import numpy as np
-
-from monitor.sums import EMPTY, Sparse, Sums, merge_entries
+from monitor.sums import Sparse, Sums, difference
 
 
 class Window(NamedTuple):
@@ -20,35 +18,19 @@ class Window(NamedTuple):
     end_ms: int
 
 
-class Part(NamedTuple):
-    """What one source gave to a pane."""
-
-    entries: Sparse
-    """Over (cell, bucket, measure)."""
-    projected: list[Sparse]
-    """Over (slice, bucket, measure), for each dimension."""
-
-
 class Pane:
     """One pane, merged over source partitions."""
 
     def __init__(self, dimensions: int) -> None:
         """Empty."""
-        self.parts: dict[Hashable, Part] = {}
-        """What was summed, by who gave it; a part is replaced as a whole."""
+        self.parts: dict[Hashable, Sparse] = {}
+        """What was summed over (cell, bucket, measure), by who gave it; a part is replaced as a whole."""
         self.slices = [Sums() for _ in range(dimensions)]
         """Sums over (slice, bucket, measure), for each dimension."""
 
     def entries(self) -> Sparse:
         """All parts merged."""
-        parts = [part.entries for part in self.parts.values()]
-        if len(parts) == 1:
-            return parts[0]
-        if not parts:
-            return EMPTY
-        return merge_entries(
-            np.concatenate([p.index for p in parts]), np.concatenate([p.values for p in parts])
-        )
+        return difference(self.parts.values(), [])
 
 
 class PaneSeries:
@@ -79,29 +61,32 @@ class PaneSeries:
             return [self.panes[start] for start in steps if start in self.panes]
         return [pane for start, pane in self.panes.items() if start_ms <= start < end_ms]
 
-    def replace(self, ts_ms: int, key: Hashable, part: Part) -> None:
-        """Set a part of the pane at a time; the windows that hold the pane follow."""
+    def held(self, ts_ms: int, keys: Iterable[Hashable]) -> list[Sparse]:
+        """What the pane at a time holds under some keys."""
+        pane = self.panes.get(self.start(ts_ms))
+        return [] if pane is None else [pane.parts[key] for key in keys if key in pane.parts]
+
+    def replace(self, ts_ms: int, parts: Mapping[Hashable, Sparse], change: list[Sparse]) -> None:
+        """Set parts of the pane at a time; the windows that hold the pane follow.
+
+        ``change`` is what they add to those that they replace: over (slice, bucket, measure), for each
+        dimension.
+        """
         start = self.start(ts_ms)
         pane = self.pane(start)
-        held = pane.parts.get(key)
-        if held is not None:
-            self._correct(start, pane, held, -1)
-        pane.parts[key] = part
-        self._correct(start, pane, part, 1)
-
-    def _correct(self, start_ms: int, pane: Pane, part: Part, sign: int) -> None:
-        holding = [window for window in self.windows if window.holds(start_ms)]
-        for d, projected in enumerate(part.projected if self.dimensions else ()):
-            pane.slices[d].add(projected, sign)
-            for window in holding:
-                window.totals[d].add(projected, sign)
+        pane.parts.update(parts)
+        if self.dimensions:
+            totals = [window.totals for window in self.windows if window.holds(start)]
+            for sums in (pane.slices, *totals):
+                for of_dimension, added in zip(sums, change, strict=True):
+                    of_dimension.add(added)
 
     def fold(self, ts_ms: int, keys: list[Hashable], key: Hashable, merged: Sparse) -> None:
         """Hold the parts under ``keys`` as one that is their sum and is not replaced any more."""
         pane = self.pane(self.start(ts_ms))
         for each in keys:
             pane.parts.pop(each, None)
-        pane.parts[key] = Part(merged, [])
+        pane.parts[key] = merged
 
     def drop_before(self, start_ms: int) -> list[int]:
         """Forget panes that start before a time; no window may hold them. Returns their starts."""

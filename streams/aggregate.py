@@ -9,6 +9,7 @@ import logging
 import signal
 import threading
 import time
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from monitor.columns import Columns
 from monitor.config import Config
 from monitor.decoding import Decoder, EngagementDecoder, ImpressionDecoder
 from monitor.partition import SourcePartition
-from monitor.snapshots import Kind, SourceProgress
+from monitor.snapshots import Kind, PaneSnapshot, SourceProgress
 from streams.clients import consumer_settings, producer_settings
 from streams.exits import EX_SOFTWARE
 from streams.http import Probe, serve
@@ -195,9 +196,12 @@ class Aggregate:
         Raises:
             DeliveryError: the broker refused a record.
         """
+        changed = defaultdict[tuple[str, Kind], list[tuple[int, PaneSnapshot]]](list)
         for (_, partition), source in sorted(self._sources.items()):
             for surface, snapshots in source.state.take_snapshots().items():
-                self._publisher.snapshots(surface, source.state.kind, partition, snapshots)
+                changed[surface, source.state.kind] += [(partition, snapshot) for snapshot in snapshots]
+        for (surface, kind), of_all in changed.items():
+            self._publisher.snapshots(surface, kind, of_all)
         if self._sources:
             self._publisher.heartbeat(self._progress(), self._partitions[self._config.kafka.topics.panes])
         self._publisher.wait(self._wait)

@@ -16,8 +16,9 @@ from faust.types import EventT
 
 from monitor.config import Config, meaning_sha256
 from monitor.progress import Progress
+from monitor.raw_snapshots import Applied
 from monitor.snapshots import HeartbeatRecord, PanesRecord, decode_record
-from monitor.surface import Applied, WindowViews
+from monitor.surface import WindowViews
 from monitor.verdicts import Outcome, UnknownVersionError, Verdict, encode_verdict
 from monitor.watch import SurfaceWatch
 from monitor.windows import SlidingWindow
@@ -125,15 +126,16 @@ class MonitorRole(FaustRole):
             log.warning("refusing snapshots of configuration %s; this is %s", meaning, self._meaning)
 
     def _apply(self, watch: PartitionWatch, record: PanesRecord) -> None:
-        surface = watch.surface(record.surface)
-        for snapshot in record.snapshots:
-            applied = surface.apply(record.kind, record.partition, snapshot)
-            self.count(applied.value)
-            if applied is Applied.PARTIAL:
+        snapshots = list(record.each())
+        applied = watch.surface(record.surface).apply(record.kind, snapshots)
+        for outcome, count in Counter(applied).items():
+            self.count(outcome.value, count)
+        for (partition, snapshot), outcome in zip(snapshots, applied, strict=True):
+            if outcome is Applied.PARTIAL:
                 log.error(
                     "refused a partial snapshot of %s partition %d, pane %d: it starts at offset %d",
                     record.kind,
-                    record.partition,
+                    partition,
                     snapshot.pane_start_ms,
                     snapshot.from_offset,
                 )

@@ -1,6 +1,8 @@
 """What aggregate writes: snapshots, heartbeats, dead letters; acknowledged before offsets are committed."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -14,6 +16,7 @@ from monitor.snapshots import (
     PaneSnapshot,
     PanesRecord,
     SourceProgress,
+    SourceSnapshots,
     encode_record,
 )
 from streams.clients import MAX_RECORD_BYTES
@@ -38,16 +41,11 @@ class Publisher:
         self._meaning = meaning_sha256(config)
         self._failed: KafkaError | None = None
 
-    def snapshots(self, surface: str, kind: Kind, partition: int, snapshots: Sequence[PaneSnapshot]) -> None:
-        """Send a source partition's changed panes of one surface."""
+    def snapshots(self, surface: str, kind: Kind, snapshots: Iterable[tuple[int, PaneSnapshot]]) -> None:
+        """Send changed panes of one surface, each with the number of its source partition, ascending."""
         for bundle in bundles(snapshots):
             record = PanesRecord(
-                version=VERSION,
-                meaning=self._meaning,
-                surface=surface,
-                kind=kind,
-                partition=partition,
-                snapshots=bundle,
+                version=VERSION, meaning=self._meaning, surface=surface, kind=kind, sources=bundle
             )
             self._produce(self._topics.panes, encode_record(record), surface.encode())
 
@@ -111,17 +109,24 @@ class Publisher:
             self._failed = error
 
 
-def bundles(snapshots: Iterable[PaneSnapshot]) -> Iterator[list[PaneSnapshot]]:
-    """Snapshots in groups that each fit into a record."""
-    group: list[PaneSnapshot] = []
+def bundles(snapshots: Iterable[tuple[int, PaneSnapshot]]) -> Iterator[list[SourceSnapshots]]:
+    """Snapshots by source partition, in groups that each fit into a record."""
+    group: list[tuple[int, PaneSnapshot]] = []
     size = _ENVELOPE_BYTES
-    for snapshot in snapshots:
+    for partition, snapshot in snapshots:
         names = sum(4 * len(value) + 8 for cell in snapshot.cells for value in cell)
         own = len(snapshot.index) + len(snapshot.values) + names
         if group and size + own > RECORD_BYTES:
-            yield group
+            yield _by_source(group)
             group, size = [], _ENVELOPE_BYTES
-        group.append(snapshot)
+        group.append((partition, snapshot))
         size += own
     if group:
-        yield group
+        yield _by_source(group)
+
+
+def _by_source(group: list[tuple[int, PaneSnapshot]]) -> list[SourceSnapshots]:
+    return [
+        SourceSnapshots(partition, [snapshot for _, snapshot in own])
+        for partition, own in groupby(group, itemgetter(0))
+    ]

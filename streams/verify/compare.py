@@ -74,8 +74,8 @@ class PublishedPanes:
                 key = (source.kind.value, source.partition)
                 self.positions[key] = max(self.positions.get(key, 0), source.position)
             return
-        for snapshot in record.snapshots:
-            pane = (record.surface, record.kind.value, record.partition, snapshot.pane_start_ms)
+        for partition, snapshot in record.each():
+            pane = (record.surface, record.kind.value, partition, snapshot.pane_start_ms)
             parts = self._held.setdefault(pane, {})
             first = parts.get(0)
             if first is None or not is_partial(first, snapshot):

@@ -25,7 +25,6 @@ from monitor.progress import Progress
 from monitor.store import MemoryStore
 from monitor.sums import Sparse
 from monitor.watch import SurfaceWatch
-from monitor.windows import Part
 from streams.metrics import FairnessCollector
 
 START_MS = 1_700_000_000_000 // 3_600_000 * 3_600_000
@@ -81,8 +80,8 @@ def filled(config: Config, surface: str) -> SurfaceWatch:
             [shown, shown * 430_000, chance.binomial(shown, 0.4), chance.binomial(shown, 0.05)], axis=2
         )
         entries = Sparse(np.arange(sums.size), sums.reshape(-1))
-        part = Part(entries, panes.projections.project(entries))
-        series.replace(START_MS + minute * MINUTE_MS, "bench", part)
+        change = panes.projections.project(entries)
+        series.replace(START_MS + minute * MINUTE_MS, {"bench": entries}, change)
     for view in panes.views:
         for window in (view.live, view.closed, view.matured):
             if window is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from monitor.snapshots import PanesRecord, decode_record, encode_record
+from monitor.snapshots import PanesRecord, SourceSnapshots, decode_record, encode_record
 from streams.topics import create_topics
 from tests.conftest import Spawn
 from tests.integration.test_pipeline import start_ms, traffic, write
@@ -80,11 +80,11 @@ def test_what_was_tampered_with_is_found(pipeline: Pipeline, spawn: Spawn) -> No
         for found in (decode_record(r.value or b"") for r in pipeline.read(topic))
         if isinstance(found, PanesRecord) and found.kind == "impressions"
     )
-    snapshot = record.snapshots[0]
+    partition, snapshot = next(record.each())
     values = np.frombuffer(snapshot.values, dtype="<i8").copy()
     values[0] += 1
     forged = msgspec.structs.replace(snapshot, values=values.tobytes(), end_offset=1 << 40)
-    forgery = msgspec.structs.replace(record, snapshots=[forged])
+    forgery = msgspec.structs.replace(record, sources=[SourceSnapshots(partition, [forged])])
     strange = msgspec.structs.replace(record, meaning="of another configuration")
     pipeline.write(topic, [encode_record(forgery), encode_record(strange), b"{"], key=b"home")
     code, found, child = verify(pipeline, spawn, "--panes-only")

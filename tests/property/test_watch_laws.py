@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from monitor.config import Config, WindowSpec
+from monitor.raw_snapshots import Applied
 from monitor.store import MemoryStore
-from monitor.surface import Applied
 from monitor.verdicts import Outcome, Verdict
 from monitor.watch import SurfaceWatch
 from monitor.windows import SlidingWindow
 from streams.verify.recount import Judged, by_slice, recount, sum_up
-from tests.support.core import Heartbeat, Listener, Sent, Told, sums_of_slices, told_by
+from tests.support.core import Heartbeat, Listener, Sent, Told, cut, sums_of_slices, told_by
 from tests.support.strategies import PARTITIONS, batch_cuts, configs, logs, seconds
 
 pytestmark = pytest.mark.property
@@ -138,18 +138,24 @@ def test_windows_equal_the_recount(data: st.DataObject) -> None:
 @settings(max_examples=60)
 @given(st.data())
 def test_order_and_repeats_of_snapshots_do_not_matter(data: st.DataObject) -> None:
-    """Snapshots that come shuffled and twice give the same windows as those that come in order."""
+    """Snapshots that come shuffled, twice or many at once give the same windows as those in order."""
     config = data.draw(configs(rules=True))
     judged, told = draw_told(data, config)
     sent = [each for each in told if isinstance(each, Sent)]
-    monitor, shuffled = listener(config), listener(config)
-    for each in [*sent, told[-1]]:
+    monitor, shuffled, bundled = listener(config), listener(config), listener(config)
+    order = data.draw(st.permutations(sent + sent[::2]))
+    for each in sent:
         monitor.hear(each)
-    for each in [*data.draw(st.permutations(sent + sent[::2])), told[-1]]:
+    for each in order:
         shuffled.hear(each)
-    check_windows(config, shuffled.watch, judged)
-    assert answers(shuffled.verdicts) == answers(monitor.verdicts)
-    assert Applied.PARTIAL not in shuffled.applied
+    for some in cut(order, data.draw(batch_cuts(len(order)))):
+        bundled.hear_together(some)
+    monitor.hear(told[-1])
+    for other in (shuffled, bundled):
+        other.hear(told[-1])
+        check_windows(config, other.watch, judged)
+        assert answers(other.verdicts) == answers(monitor.verdicts)
+        assert Applied.PARTIAL not in other.applied
 
 
 @settings(max_examples=60)

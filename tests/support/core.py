@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from msgspec import structs
@@ -14,9 +14,9 @@ from monitor.config import Config
 from monitor.decoding import EngagementDecoder, ImpressionDecoder
 from monitor.partition import Batch, Outcome, Resume, SourcePartition
 from monitor.progress import Progress
+from monitor.raw_snapshots import Applied
 from monitor.snapshots import Kind, PaneSnapshot, SourceProgress
 from monitor.store import MemoryStore, Store
-from monitor.surface import Applied
 from monitor.verdicts import Verdict
 from monitor.watch import SurfaceWatch
 from streams.verify.recount import LogRecord, Sums
@@ -44,6 +44,7 @@ class Heartbeat(NamedTuple):
     sources: list[SourceProgress]
 
 
+T = TypeVar("T")
 Told = Sent | Heartbeat
 """One record for the monitor."""
 
@@ -154,7 +155,7 @@ def told_by(
     return told
 
 
-def cut(records: Sequence[LogRecord], cuts: Iterable[int]) -> Iterator[Sequence[LogRecord]]:
+def cut(records: Sequence[T], cuts: Iterable[int]) -> Iterator[Sequence[T]]:
     """Yield the records between the cuts."""
     edges = [0, *cuts, len(records)]
     for start, end in pairwise(edges):
@@ -173,8 +174,7 @@ class Listener:
     def hear(self, told: Told) -> None:
         """Take a record, as the monitor role does."""
         if isinstance(told, Sent):
-            if told.surface == self.watch.surface:
-                self.applied.append(self.watch.apply(told.kind, told.partition, told.snapshot))
+            self.hear_together([told])
             return
         for source in told.sources:
             self.progress.update(source)
@@ -182,6 +182,14 @@ class Listener:
         if verdicts:
             self.verdicts += verdicts
             self.watch.remember()
+
+    def hear_together(self, sent: Iterable[Sent]) -> None:
+        """Take snapshots as one record for each kind."""
+        mine = [each for each in sent if each.surface == self.watch.surface]
+        for kind in Kind:
+            of_kind = [(each.partition, each.snapshot) for each in mine if each.kind is kind]
+            if of_kind:
+                self.applied += self.watch.apply(kind, of_kind)
 
 
 class Feed:

@@ -172,14 +172,8 @@ class Pipeline:
         for received in self.read(self.topics.panes):
             record = decode_record(received.value or b"")
             if isinstance(record, PanesRecord):
-                for snapshot in record.snapshots:
-                    key = (
-                        record.surface,
-                        record.kind,
-                        record.partition,
-                        snapshot.pane_start_ms,
-                        snapshot.part,
-                    )
+                for partition, snapshot in record.each():
+                    key = (record.surface, record.kind, partition, snapshot.pane_start_ms, snapshot.part)
                     before = held.get(key, snapshot)
                     if not is_partial(before, snapshot):
                         held[key] = supersede(before, snapshot)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from monitor.config import Config, parse_config
+from monitor.raw_snapshots import Applied
 from monitor.snapshots import Kind, PaneSnapshot
 from monitor.store import MemoryStore
-from monitor.surface import Applied
 from monitor.verdicts import Outcome
 from monitor.watch import SurfaceWatch
 from monitor.windows import Pane, PaneSeries, SlidingWindow
@@ -81,7 +81,7 @@ def test_each_pane_is_judged_once_in_order(feed: Feed) -> None:
 def test_judging_begins_with_the_first_impressions(feed: Feed) -> None:
     """Whatever came first: an engagement of an impression from before the log makes no pane to judge."""
     early = PaneSnapshot(T - 3 * PANE_MS, 0, 0, 0, 1, [("a",)], _u4(0), _i8(1))
-    assert feed.watch.apply(Kind.ENGAGEMENTS, 7, early) is Applied.APPLIED
+    assert feed.watch.apply(Kind.ENGAGEMENTS, [(7, early)]) == [Applied.APPLIED]
     fill(feed, range(4))
     assert ends(feed)[0] == 1
 
@@ -158,7 +158,7 @@ def test_a_correction_after_closing_changes_windows_and_judges_no_pane_again(con
     fill(feed, range(4))
     judged, before = len(feed.listener.verdicts), closed_total(feed)
     late = PaneSnapshot(T + 2 * PANE_MS, 0, 0, 0, 1, [("a",)], _u4(0), _i8(5))
-    assert feed.watch.apply(Kind.IMPRESSIONS, 7, late) is Applied.APPLIED
+    assert feed.watch.apply(Kind.IMPRESSIONS, [(7, late)]) == [Applied.APPLIED]
     assert closed_total(feed) == before + 5
     feed.beat()
     assert len(feed.listener.verdicts) == judged
@@ -166,7 +166,7 @@ def test_a_correction_after_closing_changes_windows_and_judges_no_pane_again(con
     assert {v.estimate.support for v in feed.listener.verdicts[judged:]} == {4, 9}
     fill(feed, range(5, 12))
     assert closed_total(feed) == 12
-    assert feed.watch.apply(Kind.IMPRESSIONS, 7, late) is Applied.SEALED
+    assert feed.watch.apply(Kind.IMPRESSIONS, [(7, late)]) == [Applied.SEALED]
 
 
 def _u4(*values: int) -> bytes:
@@ -182,7 +182,7 @@ def test_stale_and_partial_snapshots_are_refused(feed: Feed) -> None:
 
     def told(start: int, first: int, end: int, part: int = 0, amount: int = 3) -> Applied:
         snapshot = PaneSnapshot(T, part, start, first, end, [("a",)], _u4(0), _i8(amount))
-        return feed.watch.apply(Kind.IMPRESSIONS, 0, snapshot)
+        return feed.watch.apply(Kind.IMPRESSIONS, [(0, snapshot)])[0]
 
     assert told(0, 5, 20) is Applied.APPLIED
     assert told(0, 5, 20) is Applied.STALE
@@ -199,8 +199,8 @@ def test_a_snapshot_of_a_part_is_partial_if_its_pane_is(feed: Feed) -> None:
     """Parts are numbered from a pane's first event: a reader that missed it must not add parts of its own."""
     whole = PaneSnapshot(T, 0, 0, 0, 10, [("a",)], _u4(0), _i8(3))
     moved = PaneSnapshot(T, 1, 5, 6, 12, [("a",)], _u4(0), _i8(3))
-    assert feed.watch.apply(Kind.IMPRESSIONS, 0, whole) is Applied.APPLIED
-    assert feed.watch.apply(Kind.IMPRESSIONS, 0, moved) is Applied.PARTIAL
+    applied = feed.watch.apply(Kind.IMPRESSIONS, [(0, whole), (0, moved)])
+    assert applied == [Applied.APPLIED, Applied.PARTIAL]
 
 
 def test_engagements_without_actions_are_not_taken(config: Config) -> None:
@@ -208,7 +208,7 @@ def test_engagements_without_actions_are_not_taken(config: Config) -> None:
     plain = parse_config(CONFIG.replace("actions: [save], ", ""))
     watch = SurfaceWatch(plain, "home", MemoryStore())
     snapshot = PaneSnapshot(T, 0, 0, 0, 1, [("a",)], _u4(0), _i8(1))
-    assert watch.apply(Kind.ENGAGEMENTS, 0, snapshot) is Applied.SEALED
+    assert watch.apply(Kind.ENGAGEMENTS, [(0, snapshot)]) == [Applied.SEALED]
 
 
 def test_memory_and_store_do_not_grow(config: Config) -> None:

@@ -9,9 +9,11 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
 
 from monitor.config import parse_config
 from monitor.decoding import ImpressionDecoder
+from monitor.pane_sums import RECORD_BYTES
 from monitor.partition import SourcePartition
-from monitor.snapshots import Kind
+from monitor.snapshots import HeartbeatRecord, Kind, PaneSnapshot, PanesRecord, decode_record
 from streams.aggregate import BATCH_CONTRIBUTIONS, BATCH_RECORDS, Aggregate
+from streams.publisher import bundles
 from streams.sources import Source
 from tests.support.events import impression
 
@@ -66,3 +68,32 @@ def test_many_items_make_small_batches(role: Aggregate) -> None:
     assert role._batch_records == BATCH_CONTRIBUTIONS // 25
     role.take(records(2, items=1, first=1))
     assert role._batch_records == BATCH_RECORDS
+
+
+def test_what_changed_of_one_surface_travels_in_one_record(role: Aggregate) -> None:
+    """Monitor deals with a record in one go, however many partitions a process reads."""
+    producer = role._publisher._producer
+    assert isinstance(producer, Mock)
+    producer.flush.return_value = 0
+    assert isinstance(role._consumer, Mock)
+    role._consumer.get_watermark_offsets.return_value = (0, 9)
+    role._consumer.commit.return_value = []
+    role._partitions = {"impressions": 3, "fairness.panes": 1}
+    role.take(records(8, items=2))
+    role.flush()
+    sent = [decode_record(call.args[1]) for call in producer.produce.call_args_list]
+    panes, heartbeat = sent
+    assert isinstance(panes, PanesRecord)
+    assert isinstance(heartbeat, HeartbeatRecord)
+    assert [source.partition for source in panes.sources] == [0, 1]
+
+
+def test_a_bundle_is_no_larger_than_a_record_may_be() -> None:
+    """Snapshots that do not fit together are split between partitions, and within one."""
+    big = PaneSnapshot(0, 0, 0, 0, 1, [("a",)], b"", bytes(RECORD_BYTES // 2 - 8_000))
+    found = list(bundles([(0, big), (0, big), (0, big), (1, big), (2, big)]))
+    assert [[(s.partition, len(s.snapshots)) for s in bundle] for bundle in found] == [
+        [(0, 2)],
+        [(0, 1), (1, 1)],
+        [(2, 1)],
+    ]
