@@ -1,17 +1,19 @@
 """A batch as columns: while it is parsed, as lists; then as arrays."""
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitor.cells import Cell
-from monitor.rejections import Rejected
+from monitor.rejections import WHOLE, Rejected
 
 Ints = NDArray[np.int64]
+
+NO_TIME = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +24,9 @@ class Columns:
     """
 
     index: Ints
-    """(E,) position of the event in the batch."""
+    """(E,) position of the event's record in the batch."""
+    row: Ints
+    """(E,) the event's row in its record, an Arrow stream; ``WHOLE`` if the record is the event."""
     ts_ms: Ints
     """(E,) event time: what moves the watermark."""
     anchor_ms: Ints
@@ -45,6 +49,11 @@ class Columns:
     requests: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Rows of the contributions that are whole requests."""
 
+    @property
+    def of_streams(self) -> bool:
+        """Whether any event was a row of an Arrow stream."""
+        return bool((self.row != WHOLE).any())
+
     def parts(self, ends: list[int]) -> "Iterator[Columns]":
         """The columns of stretches of the batch that end at some records, each as a batch of its own."""
         events = np.searchsorted(self.index, ends)
@@ -54,6 +63,7 @@ class Columns:
         for (first, e0, c0, q0), (end, e1, c1, q1) in pairwise([(0, 0, 0, 0), *bounds]):
             yield Columns(
                 index=self.index[e0:e1] - first,
+                row=self.row[e0:e1],
                 ts_ms=self.ts_ms[e0:e1],
                 anchor_ms=self.anchor_ms[e0:e1],
                 event=self.event[c0:c1] - e0,
@@ -63,11 +73,7 @@ class Columns:
                 bucket=self.bucket[c0:c1],
                 measure=self.measure[c0:c1],
                 actor=self.actor[e0:e1],
-                rejected=[
-                    Rejected(r.index - first, r.reason, r.detail)
-                    for r in self.rejected
-                    if first <= r.index < end
-                ],
+                rejected=[replace(r, index=r.index - first) for r in self.rejected if first <= r.index < end],
                 requests=self.requests[q0:q1] - c0,
             )
 
@@ -97,20 +103,62 @@ class Columns:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Parsed:
+    """What was parsed of some records, per event (length E) and per item (length I)."""
+
+    index: Ints
+    """(E,) position of the event's record in the batch."""
+    row: Ints
+    """(E,) as in :class:`Columns`."""
+    ts_ms: Ints
+    anchor_ms: Ints
+    """(E,) the impression's time, ``NO_TIME`` where an engagement does not say it."""
+    surface: Ints
+    hash: Ints
+    """(E,) of the viewer."""
+    request: Ints
+    """(E,) number of the request's variant and viewer."""
+    items: Ints
+    """(E,) how many items it has; an engagement has one."""
+    item: Ints
+    """(I,) number of the item's values."""
+    place: Ints
+    """(I,) of an impression the position, or 0; of an engagement the action, or -1."""
+
+    @classmethod
+    def joined(cls, pieces: "Sequence[Parsed]") -> "Parsed":
+        """Pieces one after the other; at least one."""
+        if len(pieces) == 1:
+            return pieces[0]
+        names = [each.name for each in fields(cls)]
+        return cls(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in names))
+
+    def only(self, events: NDArray[np.bool_]) -> "Parsed":
+        """Some of the events (E,), with their items."""
+        if events.all():
+            return self
+        items = np.repeat(events, self.items)
+        names = [each.name for each in fields(self)]
+        kept = [items if name in ("item", "place") else events for name in names]
+        return Parsed(*(getattr(self, name)[mask] for name, mask in zip(names, kept, strict=True)))
+
+
 @dataclass(slots=True)
 class Lists:
     """The columns while the batch is parsed, as plain lists; codes are those of the decoder's coders."""
 
     index: list[int] = field(default_factory=list)
     ts_ms: list[int] = field(default_factory=list)
-    anchor_ms: list[int | None] = field(default_factory=list)
+    anchor_ms: list[int] = field(default_factory=list)
+    """Of engagements: the time of their impression, or ``NO_TIME``."""
     surface: list[int] = field(default_factory=list)
     hash: list[int] = field(default_factory=list)
     variant: list[int] = field(default_factory=list)
     viewer: list[int] = field(default_factory=list)
     item: list[int] = field(default_factory=list)
     items: list[int] = field(default_factory=list)
-    """How many items each impression has."""
+    """How many items each event has; an engagement has one."""
     place: list[int] = field(default_factory=list)
     """Of each item its position, of each engagement its action."""
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from monitor.cells import OTHER, Cell
 from monitor.columns import Columns
 from monitor.config import Config
-from monitor.decoding import Decoder
 from monitor.pane_sums import PaneSums
+from monitor.parsing import Decoder
 from monitor.rejections import Reason, Rejected
 from monitor.requests import impression_measures
 from monitor.snapshots import Kind, PaneSnapshot
@@ -72,7 +72,7 @@ class Batch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a batch, in events (records of the source topic)."""
+    """What became of a batch, in events; a record that cannot be read counts as one."""
 
     accepted: int
     rejected: list[Rejected]
@@ -132,14 +132,16 @@ class SourcePartition:
 
         fresh = offsets >= self._judged_before
         rejected = [r for r in columns.rejected if batch.offsets[r.index] >= self._judged_before]
+        replayed = int(np.count_nonzero(~fresh)) + len(columns.rejected) - len(rejected)
         for flags, reason, detail in (
             (future, Reason.FUTURE, "ahead of its record's time"),
             (late & ~future, Reason.LATE, "its pane is closed"),
         ):
             if flags.any():
-                rejected += [Rejected(int(i), reason, detail) for i in columns.index[flags & fresh]]
+                told = np.flatnonzero(flags & fresh)
+                places = zip(columns.index[told].tolist(), columns.row[told].tolist(), strict=True)
+                rejected += [Rejected(index, reason, detail, row) for index, row in places]
         accepted = good & fresh
-        replayed = int(np.count_nonzero(batch.offsets < self._judged_before))
         items = _contributions(columns, counted & fresh)
         capped = 0 if counted is good else _contributions(columns, accepted) - items
         return Outcome(int(np.count_nonzero(accepted)), rejected, replayed, items, overflowed, capped)

@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+WHOLE = -1
+"""In place of a row: the whole record."""
+
 
 class Reason(StrEnum):
     """Header ``reason`` of a dead letter (contract)."""
 
     MALFORMED = "malformed"
-    """Not JSON at all, or no value."""
+    """Neither JSON nor an Arrow stream, or no value."""
     INVALID = "invalid"
-    """JSON, but not the contract's record."""
+    """Readable, but not the contract's record."""
     LATE = "late"
     """Its pane had closed in its source partition."""
     FUTURE = "future"
@@ -21,6 +24,15 @@ class Reason(StrEnum):
     """Larger than ``limits.max_record_bytes``."""
 
 
+class BadStreamError(ValueError):
+    """An Arrow stream that is rejected as a whole; what it says is the detail."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        """``malformed``, if it cannot be read, or ``invalid``, if it has other columns."""
+        super().__init__(detail)
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A rejected record: where it is in the log, and why it was not counted."""
@@ -29,3 +41,5 @@ class Rejected:
     """Position in the batch that it came with."""
     reason: Reason
     detail: str
+    row: int = WHOLE
+    """Which row of an Arrow stream."""

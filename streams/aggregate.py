@@ -18,8 +18,10 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 
 from monitor.columns import Columns
 from monitor.config import Config
-from monitor.decoding import Decoder, EngagementDecoder, ImpressionDecoder
+from monitor.decoding import EngagementDecoder, ImpressionDecoder
+from monitor.parsing import Decoder
 from monitor.partition import SourcePartition
+from monitor.rejections import Rejected
 from monitor.snapshots import Kind, PaneSnapshot, SourceProgress
 from streams.clients import consumer_settings, producer_settings
 from streams.exits import EX_SOFTWARE
@@ -44,7 +46,13 @@ log = logging.getLogger(__name__)
 
 BATCH_RECORDS = 5_000
 BATCH_CONTRIBUTIONS = 10_000
-"""Fewer records when they hold more items than this together: columns of so many stay in the cache."""
+"""Fewer records when they hold more items than this together: objects of so many stay in the cache."""
+
+BATCH_ROWS = 50_000
+"""The same for Arrow streams, of which no objects are made."""
+
+FIRST_RECORDS = 10
+"""At the start, when nobody knows what they hold: a record may be one item, or a stream of thousands."""
 
 CATCH_UP_PANES = 4_096
 """Old events go through panes quickly: publish and let go early when so many more are held."""
@@ -67,7 +75,7 @@ class Aggregate:
         self._sources: dict[Partition, Source] = {}
         self._partitions: dict[str, int] = {}
         self._stopping = threading.Event()
-        self._batch_records = BATCH_RECORDS
+        self._batch_records = FIRST_RECORDS
         self._turn_s = time.monotonic()
         self._silence = Silence(consumer, config.time.idle_timeout / 1000)
         self._stall = Stall(config.http.stalled_after / 1000)
@@ -164,14 +172,15 @@ class Aggregate:
             if is_fatal(error):
                 raise BrokerError(str(error))
             log.warning("kafka: %s", error.name())
-        contributions = 0
+        contributions, most = 0, BATCH_CONTRIBUTIONS
         for topic, decoder in self._decoders.items():
             own = [r for r in found.records if r.partition[0] == topic and r.partition in self._sources]
             if own:
-                columns = decoder.decode_each([records.batch.values for records in own])
+                columns = list(decoder.decode_each([records.batch.values for records in own]))
+                most = BATCH_ROWS if any(each.of_streams for each in columns) else most
                 contributions += sum(self._read(*each) for each in zip(own, columns, strict=True))
         if contributions:
-            fit = BATCH_CONTRIBUTIONS * len(messages) // contributions
+            fit = most * len(messages) // contributions
             self._batch_records = min(max(fit, 1), BATCH_RECORDS)
         for partition in found.ended & self._sources.keys():
             self._sources[partition].at_end = True
@@ -182,9 +191,12 @@ class Aggregate:
         source.at_end = False
         source.heard_s = time.monotonic()
         outcome = source.state.read(records.batch, columns)
-        self.tally.add(records.partition[0], len(records.messages), outcome)
+        self.tally.add(records.partition[0], outcome)
+        by_record = defaultdict[int, list[Rejected]](list)
         for rejected in outcome.rejected:
-            self._publisher.bury(records.messages[rejected.index], rejected)
+            by_record[rejected.index].append(rejected)
+        for index, of_record in by_record.items():
+            self._publisher.bury(records.messages[index], of_record)
         self._flushed_all = False
         return outcome.items
 

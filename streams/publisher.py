@@ -1,6 +1,7 @@
 """What aggregate writes: snapshots, heartbeats, dead letters; acknowledged before offsets are committed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
 from itertools import groupby
 from operator import itemgetter
 
@@ -8,7 +9,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from monitor.config import Config, meaning_sha256
 from monitor.pane_sums import RECORD_BYTES
-from monitor.rejections import Rejected
+from monitor.rejections import WHOLE, Rejected
 from monitor.snapshots import (
     VERSION,
     HeartbeatRecord,
@@ -55,9 +56,21 @@ class Publisher:
         for partition in range(partitions):
             self._produce(self._topics.panes, record, None, partition)
 
-    def bury(self, message: Message, rejected: Rejected) -> None:
-        """Send the original bytes to the dead-letter topic, cut only if no record could hold them."""
-        value, key = message.value(), message.key()
+    def bury(self, message: Message, rejected: Sequence[Rejected]) -> None:
+        """Send what was rejected of a record to the dead-letter topic: all of it, or rows of its stream."""
+        value = message.value()
+        rows = [each for each in rejected if each.row != WHOLE]
+        for each in rejected:
+            if each.row == WHOLE:
+                self._bury(message, each, value)
+        if rows:
+            streams = import_module("monitor.arrow").rows_of(value, [each.row for each in rows])
+            for each, stream in zip(rows, streams, strict=True):
+                self._bury(message, each, stream)
+
+    def _bury(self, message: Message, rejected: Rejected, value: bytes | None) -> None:
+        """Send original bytes, cut only if no record could hold them."""
+        key = message.key()
         room = MAX_RECORD_BYTES - _HEADERS_BYTES - len(key or b"")
         headers: Headers = [
             ("reason", rejected.reason.value),
@@ -66,6 +79,8 @@ class Publisher:
             ("partition", str(message.partition())),
             ("offset", str(message.offset())),
         ]
+        if rejected.row != WHOLE:
+            headers.append(("row", str(rejected.row)))
         if value is not None and len(value) > room:
             headers.append(("truncated", str(len(value))))
             value = value[:room]

@@ -45,10 +45,10 @@ class Tally:
                 self._events.labels("aggregate", topic, outcome)
         register_info(self.registry, config)
 
-    def add(self, topic: str, records: int, outcome: Outcome) -> None:
-        """Count what became of some records."""
+    def add(self, topic: str, outcome: Outcome) -> None:
+        """Count what became of some events."""
         counts = self.counts[topic]
-        counts["read"] += records
+        counts["read"] += outcome.accepted + outcome.replayed + len(outcome.rejected)
         counts["contributions"] += outcome.items
         counts["overflowed"] += outcome.overflowed
         counts["capped"] += outcome.capped

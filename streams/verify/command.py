@@ -24,6 +24,7 @@ from streams.verify.compare import (
 )
 from streams.verify.read import read_topic, text_headers
 from streams.verify.recount import LogRecord
+from streams.verify.streams import unfolded
 from streams.verify.tally import Letter, Tally
 
 SHOWN = 20
@@ -86,7 +87,7 @@ class _Verify:
             self._kinds[topics.engagements] = "engagements"
 
     def recount(self) -> Tally:
-        return Tally(self._config, self._log())
+        return Tally(self._config, unfolded(self._config, self._log()))
 
     def _log(self) -> Iterator[LogRecord]:
         for topic, kind in self._kinds.items():
@@ -133,7 +134,8 @@ class _Verify:
             headers = text_headers(message)
             kind = self._kinds.get(headers.get("topic", ""))
             if kind is not None:
-                letter = (kind, int(headers["partition"]), int(headers["offset"]))
+                partition, offset = int(headers["partition"]), int(headers["offset"])
+                letter = (kind, partition, offset, int(headers.get("row", -1)))
                 found.append((letter, headers["reason"]))
         compare_letters(self.report, tally, found, all_there=self._whole(topic))
 

@@ -190,5 +190,5 @@ def compare_letters(
             continue
         report.counts["dead_letters_compared"] += 1
         if wanted != here:
-            where = f"{letter[0]}/{letter[1]} offset {letter[2]}"
+            where = f"{letter[0]}/{letter[1]} offset {letter[2]}" + (f" row {letter[3]}" * (letter[3] >= 0))
             report.differ("dead letter", where, wanted or "none", here or "none")

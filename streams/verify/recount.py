@@ -40,6 +40,8 @@ class LogRecord(NamedTuple):
     offset: int
     record_ms: int
     value: bytes | None
+    row: int = -1
+    """Which row of an Arrow stream it was."""
 
 
 class Contribution(NamedTuple):

@@ -18,8 +18,8 @@ from streams.verify.recount import (
 
 Pane = tuple[str, str, int, int]
 """Surface, kind, source partition, start."""
-Letter = tuple[str, int, int]
-"""Kind, partition and offset of a rejected record."""
+Letter = tuple[str, int, int, int]
+"""Kind, partition and offset of a rejected record, and the row if it was one of a stream, or -1."""
 
 
 class Tally:
@@ -48,7 +48,7 @@ class Tally:
         self.ends[source] = record.offset + 1
         self.fates[judged.fate] += 1
         if judged.fate != ACCEPTED:
-            self.rejected[record.kind, record.partition, record.offset] = judged.fate
+            self.rejected[record.kind, record.partition, record.offset, record.row] = judged.fate
             return
         self._watermarks[source] = max(self._watermarks.get(source, 0), judged.ts_ms)
         for c in judged.contributions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from confluent_kafka import Producer
 from monitor.config import Config, parse_config
 from streams.clients import producer_settings
 from streams.topics import create_topics
+from tests.support.arrow import schema_of, stream_of
 
 START_MS = 1_700_000_000_000 // 3_600_000 * 3_600_000
 VIEWERS = 100_000
@@ -45,6 +47,8 @@ class Load:
     """Requests in a millisecond of event time; at about the speed of reading, panes fill as they do live."""
     windows: tuple[tuple[str, str], ...] = THREE_WINDOWS
     """Length and slide of each."""
+    per_stream: int = 0
+    """Requests in a record, as an Arrow stream; 0: each is a record, in JSON."""
 
     def requests(self, start_ms: int, seed: int = 1) -> Iterator[bytes]:
         """Yield records without end, in the order of event time."""
@@ -147,7 +151,7 @@ class Topic:
         return [sys.executable, "-m", "streams", role, "--config", str(file or self.file), *options]
 
     def fill(self, records: int) -> None:
-        """Append so many requests, in lots to the partitions in turn.
+        """Append so many requests, in lots or streams to the partitions in turn.
 
         Raises:
             RuntimeError: the broker did not take them.
@@ -155,8 +159,11 @@ class Topic:
         producer = Producer(bulk_settings(self.config))
         topic, partitions = self.config.kafka.topics.impressions, self.load.partitions
         values = islice(self.load.requests(START_MS), records)
-        number = 0
-        while lot := list(islice(values, LOT)):
+        number, per_stream = 0, self.load.per_stream
+        schema = schema_of(self.config, "impressions")
+        while lot := list(islice(values, per_stream or LOT)):
+            if per_stream:
+                lot = [stream_of([json.loads(value) for value in lot], schema)]
             append(producer, topic, number % partitions, lot)
             number += 1
         if left := producer.flush(60.0):

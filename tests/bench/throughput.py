@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from tests.support.wait import wait_for
 
 ITEMS = 25
 REQUESTS = Load(items=ITEMS, per_ms=120)
+PER_STREAM = 200
 WAIT_S = 300.0
 
 
@@ -29,14 +31,16 @@ def reading(bench: Bench, work: str, topic: Topic, records: int, **sections: Any
 
 
 def speed(bench: Bench) -> None:
-    """Bare consuming, decoding, and the whole role; records of one item and requests of 25."""
+    """Bare consuming, decoding, and the whole role; one item, 25, and many requests of 25 in a record."""
     records, requests = bench.size.records, max(bench.size.records // 10, 1)
     one, many = bench.topic(Load(), records), bench.topic(REQUESTS, requests)
+    streams = bench.topic(replace(REQUESTS, per_stream=PER_STREAM), requests)
     works = ("limit", "limit_without_gc", "decode", "fairstream")
     cases = {work: reading(bench, work, one, records) for work in works}
     cases |= {
         f"{work} of 25": reading(bench, work, many, requests) for work in ("limit_without_gc", "fairstream")
     }
+    cases["fairstream of 25, in Arrow streams"] = reading(bench, "fairstream", streams, requests)
     costs = bench.rounds(cases)
     rates = {
         name: per_cpu_second(costs[name], requests * ITEMS if " of " in name else records) for name in cases

@@ -246,7 +246,7 @@ def test_unlisted_surfaces_are_told_apart_by_nobody(config: Config) -> None:
 def test_a_million_values_stay_bounded(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers for attribute values are given out anew once the limit is passed."""
     decoder = ImpressionDecoder(config)
-    monkeypatch.setattr("monitor.decoding.MOST_NUMBERS", 50)
+    monkeypatch.setattr("monitor.parsing.MOST_NUMBERS", 50)
     for batch in range(20):
         values = [
             encode(impression(items=[item(attrs={"skin_tone": f"{batch}-{n}"}) for n in range(20)]))

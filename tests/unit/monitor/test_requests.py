@@ -138,7 +138,7 @@ def test_a_request_is_in_a_cell_of_its_own_after_its_items() -> None:
 
 def test_groups_are_known_anew_when_numbers_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A decoder that has met too many values gives out their numbers anew."""
-    monkeypatch.setattr("monitor.decoding.MOST_NUMBERS", 3)
+    monkeypatch.setattr("monitor.parsing.MOST_NUMBERS", 3)
     decoder = ImpressionDecoder(parse_config(RANKED))
     for tones in ("ab", "ba", "aa", "ab"):
         columns = decoder.decode([request(*({"attrs": {"tone": t, "shape": tones + t}} for t in tones))])
