@@ -6,13 +6,16 @@ there are, never how many requests.
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaincinv
 
 from monitor.config import Config, Ranking
 from monitor.config.rankings import ranking_targets
 from monitor.exposure import MICRO
 from monitor.metrics.jackknife import (
+    LEAST_EVENTS,
     LEAST_FILLED,
     Estimates,
+    Flags,
     Scale,
     enough,
     estimate,
@@ -43,8 +46,7 @@ def mean_metrics(sums: Ints, needed: Floats, confidence: float) -> list[Estimate
     """
     requests = sums[:, :, 0].T.astype(np.float64)
     ndkl, awrf, div_at_k, infeasible = (sums[:, :, m].T / MICRO for m in range(1, PER_RANKING))
-    viewers = effective_viewers(requests)
-    worth = viewers / np.maximum(requests.sum(axis=0), 1)
+    worth = effective_viewers(requests) / np.maximum(requests.sum(axis=0), 1)
     with_all, without = worth * div_at_k, worth * (requests - div_at_k)
     both = enough(with_all, worth * requests) & enough(without, worth * requests)
     found = [
@@ -53,8 +55,31 @@ def mean_metrics(sums: Ints, needed: Floats, confidence: float) -> list[Estimate
         estimate(replicate(rate, div_at_k, requests), Scale.LOGIT, confidence).where(both),
         estimate_rates(infeasible, requests, confidence, Scale.LOG),
     ]
-    filled = np.asarray((requests > 0).mean(axis=0) >= LEAST_FILLED)
-    return [each.where(filled & (viewers >= least)) for each, least in zip(found, needed, strict=True)]
+    return [each.where(_seen(requests, least)) for each, least in zip(found, needed, strict=True)]
+
+
+def judged_means(sums: Ints, metric: int, needed: Floats, confidence: float) -> tuple[Estimates, Flags]:
+    """Means (S,) of one metric as rules judge them, and whether enough viewers are behind each.
+
+    DIV@k also has an upper end when fewer than 10 viewers are shown every value, or the worst lists of all
+    would not be told: the upper limit of a Poisson count of 10 (Garwood 1936), over the viewers. That is on
+    the safe side, and so not for panels.
+    """
+    requests = sums[:, :, 0].T.astype(np.float64)
+    found, seen = mean_metrics(sums, needed, confidence)[metric], _seen(requests, needed[metric])
+    if METRICS[metric] == "div_at_k":
+        viewers = np.maximum(effective_viewers(requests), 1)
+        rare = seen & (found.value * viewers < LEAST_EVENTS)
+        most = np.minimum(gammaincinv(LEAST_EVENTS + 1, 0.5 + confidence / 2) / viewers, 1)
+        ends = np.where(rare, 0.0, found.lower), np.where(rare, most, found.upper)
+        found = Estimates(found.value, *ends)
+    return found, seen
+
+
+def _seen(requests: Floats, needed: float) -> Flags:
+    """(S,) whether the requests (B, S) fill three quarters of the buckets, and are of as many viewers."""
+    filled = (requests > 0).mean(axis=0) >= LEAST_FILLED
+    return np.asarray(filled & (effective_viewers(requests) >= needed))
 
 
 def effective_viewers(requests: Floats) -> Floats:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from monitor.config import Config
 from monitor.metrics.dimensions import Named
 from monitor.ranking_means import mean_metrics, viewers_needed
-from monitor.requests import ITEM_MEASURES, METRICS, PER_RANKING
+from monitor.requests import METRICS, ranking_measures
 from monitor.rules import watched_dimensions
 from monitor.slices import ALL
 from monitor.suppression import hidden_slices
@@ -40,8 +40,10 @@ class RankingPanels:
         """Slices are those of every watched dimension that is not of items."""
         self._panes = watch.panes
         self._limits = config.limits
-        self._rankings = [(each.dimension, viewers_needed(config, each)) for each in config.rankings]
-        self._first = ITEM_MEASURES + len(config.engagement.actions)
+        self._rankings = [
+            (each.dimension, ranking_measures(config, each), viewers_needed(config, each))
+            for each in config.rankings
+        ]
         self._by = [ALL, *(d for d in watched_dimensions(config, watch.surface) if "item." not in d)]
 
     def figures(self) -> Iterator[Ranked]:
@@ -51,10 +53,8 @@ class RankingPanels:
             for by in self._by:
                 slices = projections.slices(by)
                 sums = view.live.totals[projections.places[by]].array(len(slices), layout)
-                for number, (dimension, needed) in enumerate(self._rankings):
-                    first = self._first + number * PER_RANKING
-                    of_one = sums[:, :, first : first + PER_RANKING]
-                    for row, requests, metrics in self._shown(of_one, needed):
+                for dimension, measures, needed in self._rankings:
+                    for row, requests, metrics in self._shown(sums[:, :, measures], needed):
                         whose = ("", "") if by == ALL else (by, slices[row])
                         yield Ranked(view.spec.name, dimension, *whose, requests, metrics)
 
