@@ -2,6 +2,7 @@
 
 from alerts.events import EventReason
 from monitor.config import Compare, DetectorKind, Metric, Rule
+from monitor.slices import ALL
 from monitor.verdicts import Direction, Estimate, Outcome, ToleranceBand, Verdict
 
 _WORDS = {
@@ -10,6 +11,10 @@ _WORDS = {
     Metric.IMPRESSION_SHARE: "share of impressions",
     Metric.EXPOSURE_RATE: "exposure per impression",
     Metric.SKEW_AT_K: "share of the top positions",
+    Metric.NDKL: "mean NDKL of single requests",
+    Metric.AWRF: "mean AWRF of single requests",
+    Metric.DIV_AT_K: "mean DIV@k of single requests",
+    Metric.INFEASIBLE_INDEX: "mean InfeasibleIndex of single requests",
 }
 
 _DISTANCES = {Metric.SKEW_AT_K: "skew", Metric.ENGAGEMENT_RATE_DIFFERENCE: "difference"}
@@ -48,7 +53,9 @@ def summarise_end(summary: str, reason: EventReason) -> str:
 
 
 def _name_slice(verdict: Verdict) -> str:
-    """Of an intersection each part: ``viewer.gender=f, item.skin_tone=4``."""
+    """Of an intersection each part: ``viewer.gender=f, item.skin_tone=4``; of all requests no value."""
+    if verdict.slice_ == ALL:
+        return verdict.dimension
     names, values = verdict.dimension.split("*"), verdict.slice_.split("*")
     if len(names) != len(values):
         return f"{verdict.dimension}={verdict.slice_}"
@@ -63,16 +70,17 @@ def _facts(verdict: Verdict, rule: Rule) -> str:
         return f"{metric} too {side} for a number ({verdict.reason}){tolerated}"
     if verdict.estimate.value is None:
         return f"{metric} unknown" + (f" ({verdict.reason})" if verdict.reason else "")
+    number, tolerated = _ratio(verdict.estimate.value), _tolerated(verdict.tolerance, verdict.direction)
+    if rule.metric.of_requests:
+        return f"{metric} {number}{_interval(verdict.estimate)}{tolerated}"
     in_percent = rule.metric is not Metric.EXPOSURE_RATE
     level = f" {_percent(verdict.share)}," if in_percent and verdict.share is not None else ""
     held = f" {_percent(verdict.reference)}" if in_percent and verdict.reference is not None else ""
     against = ("its reference" if rule.compare is Compare.REFERENCE else "the rest's") + held
-    number = _ratio(verdict.estimate.value)
     found = (
         f"{number} of {against}" if rule.metric.parity else f"{_DISTANCES[rule.metric]} {number} to {against}"
     )
     sign = "" if verdict.detector in {"", DetectorKind.TOLERANCE} else f"; {verdict.detector} decided"
-    tolerated = _tolerated(verdict.tolerance, verdict.direction)
     return f"{metric}{level} {found}{_interval(verdict.estimate)}{tolerated}{sign}"
 
 

@@ -39,6 +39,9 @@ class Conclusions:
         self._surface = surface
         self._default_detector = default_detector
         self._band = band(rule.tolerance)
+        self._few, self._unknown = "too few impressions", "nothing to compare with, or warming up"
+        if rule.metric.of_requests:
+            self._few, self._unknown = "too few requests", "too few viewers"
 
     def conclude(self, found: Findings, i: int) -> Verdict:
         """The verdict on one slice."""
@@ -48,8 +51,7 @@ class Conclusions:
                 return self.hide(slice_, end_ms, _DIRECTIONS[found.direction[i]], found.detector[i])
             return self.hide(slice_, end_ms)
         if status == Status.INSUFFICIENT or not found.known[i]:
-            few = not found.enough[i]
-            reason = "too few impressions" if few else "nothing to compare with, or warming up"
+            reason = self._unknown if found.enough[i] else self._few
             return self.verdict(slice_, end_ms, Estimate(support=found.support[i]), reason=reason)
         value, lower, upper, share, reference = (x if isfinite(x) else None for x in found.figures[i])
         return self.verdict(

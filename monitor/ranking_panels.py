@@ -7,11 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.config import Config
-from monitor.exposure import MICRO
 from monitor.metrics.dimensions import Named
-from monitor.metrics.jackknife import LEAST_FILLED, Estimates, Scale, estimate, estimate_rates, replicate
-from monitor.metrics.rates import rate
-from monitor.requests import ITEM_MEASURES, METRICS, PER_RANKING
+from monitor.ranking_means import mean_metrics, viewers_needed
+from monitor.requests import METRICS, ranking_measures
 from monitor.rules import watched_dimensions
 from monitor.slices import ALL
 from monitor.suppression import hidden_slices
@@ -42,8 +40,10 @@ class RankingPanels:
         """Slices are those of every watched dimension that is not of items."""
         self._panes = watch.panes
         self._limits = config.limits
-        self._rankings = [ranking.dimension for ranking in config.rankings]
-        self._first = ITEM_MEASURES + len(config.engagement.actions)
+        self._rankings = [
+            (each.dimension, ranking_measures(config, each), viewers_needed(config, each))
+            for each in config.rankings
+        ]
         self._by = [ALL, *(d for d in watched_dimensions(config, watch.surface) if "item." not in d)]
 
     def figures(self) -> Iterator[Ranked]:
@@ -53,36 +53,17 @@ class RankingPanels:
             for by in self._by:
                 slices = projections.slices(by)
                 sums = view.live.totals[projections.places[by]].array(len(slices), layout)
-                for number, dimension in enumerate(self._rankings):
-                    first = self._first + number * PER_RANKING
-                    for row, requests, metrics in self._shown(sums[:, :, first : first + PER_RANKING]):
+                for dimension, measures, needed in self._rankings:
+                    for row, requests, metrics in self._shown(sums[:, :, measures], needed):
                         whose = ("", "") if by == ALL else (by, slices[row])
                         yield Ranked(view.spec.name, dimension, *whose, requests, metrics)
 
-    def _shown(self, sums: Ints) -> Iterator[tuple[int, int, list[Named]]]:
+    def _shown(self, sums: Ints, needed: Floats) -> Iterator[tuple[int, int, list[Named]]]:
         """Rows of sums (S, B, 5) that are large enough, with their requests and metrics."""
         requests = sums[:, :, 0]
         shown = np.flatnonzero(~hidden_slices(requests, self._limits) & requests.any(axis=1))
-        found = mean_metrics(sums[shown], CONFIDENCE)
+        found = mean_metrics(sums[shown], needed, CONFIDENCE)
         for place, row in enumerate(shown.tolist()):
             figures = [[float(x[place]) for x in each] for each in found]
             metrics = [Named(name, *each) for name, each in zip(METRICS, figures, strict=True)]
             yield row, int(requests[row].sum()), metrics
-
-
-def mean_metrics(sums: Ints, confidence: float) -> list[Estimates]:
-    """Means (S,) over requests of each metric, from the sums (S, B, 5) of a ranking.
-
-    A mean over requests is a ratio of sums, so its interval is that of a rate: on the logit for what is
-    at most 1, on the log for the others. None where fewer than 75 % of the buckets hold requests.
-    """
-    requests = sums[:, :, 0].T.astype(np.float64)
-    ndkl, awrf, div_at_k, infeasible = (sums[:, :, m].T / MICRO for m in range(1, PER_RANKING))
-    found = [
-        estimate(replicate(rate, ndkl, requests), Scale.LOG, confidence),
-        estimate(replicate(rate, awrf, requests), Scale.LOGIT, confidence),
-        estimate_rates(div_at_k, requests, confidence),
-        estimate_rates(infeasible, requests, confidence, Scale.LOG),
-    ]
-    filled = np.asarray((requests > 0).mean(axis=0) >= LEAST_FILLED)
-    return [each.where(filled) for each in found]

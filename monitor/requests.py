@@ -27,6 +27,12 @@ def impression_measures(config: Config) -> int:
     return ITEM_MEASURES + PER_RANKING * len(config.rankings)
 
 
+def ranking_measures(config: Config, ranking: Ranking) -> slice:
+    """Where the five measures of a ranking are among all that the monitor sums."""
+    first = ITEM_MEASURES + len(config.engagement.actions) + PER_RANKING * config.rankings.index(ranking)
+    return slice(first, first + PER_RANKING)
+
+
 class RequestMeasures:
     """The measures of all configured rankings."""
 

@@ -19,6 +19,11 @@ def watched_dimensions(config: Config, surface: str) -> list[str]:
     return list(dict.fromkeys([*config.dimensions, *(rule.dimension for rule in rules_of(config, surface))]))
 
 
+def judged_dimension(rule: Rule) -> str:
+    """The dimension whose slices the rule judges: of a mean over requests ``*``, which has one."""
+    return ALL if rule.metric.of_requests else rule.dimension
+
+
 def strata_of(rule: Rule) -> str | None:
     """The rule's dimension with the strata inside of which its slices are compared; None without strata."""
     strata = next((spec.strata for spec in rule.detectors if spec.strata is not None), None)

@@ -44,6 +44,8 @@ class ToleranceBand(Struct, frozen=True, kw_only=True):
 class Verdict(Struct, frozen=True, kw_only=True):
     """One rule, one slice, one closed pane. ``estimate`` is of the disparity (ratio, 1 is parity).
 
+    Of a mean over requests it is that mean; the slice is ``*``, and ``support`` counts requests.
+
     ``evidence`` belongs to ``detector``, the one that decided; its scale is the detector's.
     ``version`` is of this record; a reader refuses a larger one than it knows.
     """

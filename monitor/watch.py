@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from monitor.config import Config
 from monitor.judge import ClosedPane, RuleJudge
 from monitor.progress import Progress
+from monitor.ranking_judge import RankingJudge
 from monitor.raw_snapshots import Applied
-from monitor.rules import rules_of, strata_of, window_of
+from monitor.rules import judged_dimension, rules_of, strata_of, window_of
 from monitor.snapshots import Kind, PaneSnapshot
 from monitor.store import Store
 from monitor.strata import by_stratum
@@ -24,7 +25,10 @@ class SurfaceWatch:
         """Bring back what the store remembers."""
         self.surface = surface
         self.panes = SurfacePanes(config, surface, store)
-        self.judges = [RuleJudge(config, rule, surface) for rule in rules_of(config, surface)]
+        self.judges = [
+            (RankingJudge if rule.metric.of_requests else RuleJudge)(config, rule, surface)
+            for rule in rules_of(config, surface)
+        ]
         self.outcomes: Counter[Outcome] = Counter()
         self.panes_sealed = 0
         self._config = config
@@ -142,7 +146,7 @@ class SurfaceWatch:
 
     def _closed(self, window: SlidingWindow, judge: RuleJudge, end_ms: int) -> ClosedPane:
         projections, layout = self.panes.projections, self.panes.layout
-        dimension, strata = judge.rule.dimension, strata_of(judge.rule)
+        dimension, strata = judged_dimension(judge.rule), strata_of(judge.rule)
         slices = projections.slices(dimension)
         start_ms = end_ms - window.series.slide_ms
         held = window.series.panes.get(start_ms)

@@ -15,6 +15,8 @@ def slices_of(config: Config, rule: Rule) -> int | None:
     """How many slices a rule would judge on a surface; None if only the traffic can tell."""
     if rule.slices:
         return len(rule.slices)
+    if rule.metric.of_requests:
+        return 1
     total = 1
     for part in rule.dimension.split("*"):
         declared = len(declared_slices(config.attributes, part))
@@ -127,7 +129,7 @@ def _metric(rule: Rule) -> str:
 def _against(rule: Rule) -> str:
     reference = rule.reference
     if reference is None:
-        return "the rest"
+        return "the ranking's targets" if rule.metric.of_requests else "the rest"
     if reference.baseline is not None:
         b = reference.baseline
         stretch = f"first {b.first}" if b.first is not None else f"{b.start} to {b.end}"

@@ -19,7 +19,7 @@ from monitor.config.model import (
     SinkSpec,
     SinkType,
 )
-from monitor.config.rankings import SUM_SLACK, check_rankings
+from monitor.config.rankings import SUM_SLACK, check_ranking_rule, check_rankings
 
 SHARES = (Metric.EXPOSURE_SHARE, Metric.TOP_K_SHARE, Metric.IMPRESSION_SHARE, Metric.SKEW_AT_K)
 
@@ -127,7 +127,8 @@ def _rules(config: Config) -> Iterator[Finding]:
         if rule.name in names:
             yield Finding((*path, "name"), "another rule has this name", "each name once")
         names.add(rule.name)
-        yield from _dimension(config, (*path, "dimension"), rule.dimension)
+        if not rule.metric.of_requests:
+            yield from _dimension(config, (*path, "dimension"), rule.dimension)
         for surface in rule.surfaces:
             if surface not in config.surfaces:
                 yield Finding(
@@ -135,7 +136,11 @@ def _rules(config: Config) -> Iterator[Finding]:
                 )
         yield from _rule_window(config, path, rule)
         yield from _rule_metric(config, path, rule)
-        yield from _rule_tolerance(path, rule)
+        if rule.metric.of_requests:
+            yield from check_ranking_rule(config, path, rule)
+        else:
+            yield from _rule_compare(config, path, rule)
+            yield from _rule_tolerance(path, rule)
 
 
 def _rule_window(config: Config, path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
@@ -162,15 +167,6 @@ def _rule_metric(config: Config, path: tuple[str | int, ...], rule: Rule) -> Ite
         )
     if not rule.metric.counts_engagements and rule.action is not None:
         yield Finding((*path, "action"), f"{rule.metric} has no action", "leave it out")
-    if rule.metric in SHARES and rule.compare is not Compare.REFERENCE:
-        yield Finding((*path, "compare"), f"{rule.metric} is compared with a reference", "reference")
-    if rule.metric not in SHARES and rule.compare is not Compare.REST:
-        yield Finding((*path, "compare"), f"{rule.metric} is compared with the rest", "rest")
-    if rule.compare is Compare.REFERENCE:
-        yield from _reference((*path, "reference"), rule.reference or Reference())
-        yield from check_baseline_of(config, path, rule)
-    elif rule.reference is not None:
-        yield Finding((*path, "reference"), "not used with compare: rest", "leave it out")
     if not rule.detectors:
         yield Finding((*path, "detectors"), "empty", ", ".join(DetectorKind))
     kinds = [spec.kind for spec in rule.detectors]
@@ -180,16 +176,30 @@ def _rule_metric(config: Config, path: tuple[str | int, ...], rule: Rule) -> Ite
         yield from _detector(config, (*path, "detectors", index), rule, spec)
 
 
+def _rule_compare(config: Config, path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
+    if rule.metric in SHARES and rule.compare is not Compare.REFERENCE:
+        yield Finding((*path, "compare"), f"{rule.metric} is compared with a reference", "reference")
+    if rule.metric not in SHARES and rule.compare is not Compare.REST:
+        yield Finding((*path, "compare"), f"{rule.metric} is compared with the rest", "rest")
+    if rule.compare is Compare.REFERENCE:
+        yield from _reference((*path, "reference"), rule.reference or Reference())
+        yield from check_baseline_of(config, path, rule)
+    elif rule.reference is not None:
+        yield Finding((*path, "reference"), "not used with compare: rest", "leave it out")
+
+
 def _detector(
     config: Config, path: tuple[str | int, ...], rule: Rule, spec: DetectorSpec
 ) -> Iterator[Finding]:
-    if spec.kind is DetectorKind.E_DETECTOR and not rule.metric.parity:
-        ratios = ", ".join(metric for metric in Metric if metric.parity)
+    if rule.metric.of_requests and spec.kind is not DetectorKind.TOLERANCE:
+        yield Finding((*path, "kind"), f"{spec.kind} does not judge {rule.metric}", DetectorKind.TOLERANCE)
+    elif spec.kind is DetectorKind.E_DETECTOR and not rule.metric.parity:
+        ratios = ", ".join(m for m in Metric if m.parity and not m.of_requests)
         yield Finding((*path, "kind"), f"e_detector judges ratios, {rule.metric} is none", ratios)
     if spec.strata is None:
         return
     path = (*path, "strata")
-    if spec.kind is not DetectorKind.E_DETECTOR or rule.metric in SHARES:
+    if spec.kind is not DetectorKind.E_DETECTOR or rule.metric in SHARES or rule.metric.of_requests:
         yield Finding(path, "only for an e_detector of a rate", "leave it out")
         return
     yield from _dimension(config, path, spec.strata)

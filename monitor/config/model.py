@@ -26,7 +26,7 @@ class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Metric(StrEnum):
-    """What a rule compares: ratios, where 1 is parity, and two metrics where 0 is."""
+    """What a rule compares: ratios, where 1 is parity, and two metrics where 0 is; or means over requests."""
 
     EXPOSURE_SHARE = "exposure_share"
     """Slice's position-weighted exposure over all exposure of the surface."""
@@ -42,16 +42,38 @@ class Metric(StrEnum):
     """ln of the slice's share of the top k over its reference; 0 is parity."""
     ENGAGEMENT_RATE_DIFFERENCE = "engagement_rate_difference"
     """Engagements per impression minus those of the rest; 0 is parity."""
+    NDKL = "ndkl"
+    """Mean over requests of the NDKL of each one's ranking; 0 is parity."""
+    AWRF = "awrf"
+    """Mean over requests of the AWRF of each one's ranking; 1 is parity."""
+    DIV_AT_K = "div_at_k"
+    """Part of the requests whose top k shows every value; 1 is parity."""
+    INFEASIBLE_INDEX = "infeasible_index"
+    """Mean over requests of the prefixes up to k that lack an item that is due; 0 is parity."""
 
     @property
     def parity(self) -> float:
         """The value when nobody gets less or more."""
-        return 0.0 if self in {Metric.SKEW_AT_K, Metric.ENGAGEMENT_RATE_DIFFERENCE} else 1.0
+        return 0.0 if self in _ZERO_AT_PARITY else 1.0
+
+    @property
+    def of_requests(self) -> bool:
+        """Whether it is a mean over requests: of one series, by the targets of a ranking."""
+        return self in _OF_REQUESTS
 
     @property
     def counts_engagements(self) -> bool:
         """Whether it is of an action, and judged when the attribution window is over."""
         return self in {Metric.ENGAGEMENT_RATE, Metric.ENGAGEMENT_RATE_DIFFERENCE}
+
+
+_ZERO_AT_PARITY = (
+    Metric.SKEW_AT_K,
+    Metric.ENGAGEMENT_RATE_DIFFERENCE,
+    Metric.NDKL,
+    Metric.INFEASIBLE_INDEX,
+)
+_OF_REQUESTS = (Metric.NDKL, Metric.AWRF, Metric.DIV_AT_K, Metric.INFEASIBLE_INDEX)
 
 
 class Compare(StrEnum):
@@ -219,7 +241,8 @@ class Tolerance(_Section, frozen=True):
     """A disparity below ``low`` or above ``high`` is a breach.
 
     Most are ratios, where 1 is parity; of ``skew_at_k`` and ``engagement_rate_difference`` parity is 0,
-    so ``low`` is negative.
+    so ``low`` is negative. Means over requests have one side: ``ndkl`` and ``infeasible_index`` only
+    ``high``, ``awrf`` and ``div_at_k`` only ``low``.
     """
 
     low: float | None = None
@@ -295,6 +318,7 @@ class Rule(_Section, frozen=True):
     dimension: str
     window: str
     compare: Compare = Compare.REST
+    """Means over requests are held against the tolerance alone, and have none."""
     surfaces: list[Name] = []
     """Default: all configured surfaces."""
     slices: list[str] = []
@@ -303,7 +327,8 @@ class Rule(_Section, frozen=True):
     reference: Reference | None = None
     tolerance: Tolerance = field(default_factory=lambda: Tolerance(low=0.8, high=1.25))
     min_support: Positive = 100
-    """Impressions in the window (for shares: expected under the reference) that an answer needs."""
+    """Impressions in the window (for shares: expected under the reference; for means over requests:
+    requests) that an answer needs."""
     detectors: list[DetectorSpec] = field(default_factory=lambda: [DetectorSpec()])
     """The rule is breached when any of them says so."""
     hold: Duration = field(default_factory=lambda: Duration(0), name="for")

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from math import fsum
 
 from monitor.config.document import Finding
-from monitor.config.model import Config, Curve, Ranking
+from monitor.config.model import Compare, Config, Curve, Metric, Ranking, Rule
 
 SUM_SLACK = 0.01
 """Shares add up to 1 when they miss it by no more than this."""
 _LEAST_WEIGHT = 1e-6
+_SUCH_AS = {Metric.NDKL: 0.2, Metric.INFEASIBLE_INDEX: 1, Metric.AWRF: 0.9, Metric.DIV_AT_K: 0.8}
+"""Limits to show to somebody who gave a wrong one."""
 
 
 def ranking_targets(config: Config, ranking: Ranking) -> dict[str, float]:
@@ -59,3 +61,45 @@ def _ranking_targets(config: Config, path: tuple[str | int, ...], ranking: Ranki
         yield Finding((*path, "targets"), f"{strange[0]} is not a declared value", ", ".join(declared or []))
     if abs(sum(ranking.targets.values()) - 1) > SUM_SLACK:
         yield Finding((*path, "targets"), "the shares do not add up to 1", "a sum between 0.99 and 1.01")
+
+
+def check_ranking_rule(config: Config, path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
+    """What is wrong with a rule on a per-request metric, but for its detectors."""
+    ranked = [ranking.dimension for ranking in config.rankings]
+    if rule.dimension not in ranked:
+        yield Finding(
+            (*path, "dimension"),
+            f"{rule.metric} needs a ranking of it",
+            ", ".join(ranked) or "(none in rankings)",
+        )
+    for name, given in (
+        ("compare", rule.compare is not Compare.REST),
+        ("reference", rule.reference is not None),
+        ("slices", bool(rule.slices)),
+    ):
+        if given:
+            yield Finding((*path, name), f"{rule.metric} goes by the targets in rankings", "leave it out")
+    yield from _ranking_tolerance((*path, "tolerance"), rule)
+
+
+def _ranking_tolerance(path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
+    """A mean over requests has its parity at one end, so its tolerance has one side."""
+    metric, best, limits = rule.metric, rule.metric.parity, rule.tolerance
+    side, other = ("low", "high") if best else ("high", "low")
+    limit, clear = getattr(limits, side), getattr(limits, f"clear_{side}")
+    good = f"only {side}, such as {_SUCH_AS[metric]}"
+    strange = [name for name in (other, f"clear_{other}") if getattr(limits, name) is not None]
+    if strange:
+        yield Finding(
+            (*path, strange[0]), f"{metric} is never {'above' if best else 'below'} its parity {best:g}", good
+        )
+    elif limit is None:
+        yield Finding(path, f"no {side}", good)
+    elif limit <= 0 or (best and limit > best):
+        yield Finding((*path, side), f"not {'between 0 and 1' if best else 'above 0'}", good)
+    elif clear is not None and not min(limit, best) <= clear <= max(limit, best):
+        yield Finding(
+            (*path, f"clear_{side}"),
+            f"not between {side} and {best:g}",
+            f"a mean between {side} and {best:g}",
+        )

@@ -35,6 +35,7 @@ from monitor.metrics.jackknife import (
     replicate,
 )
 from monitor.metrics.shares import exposure_ratio, exposure_ratio_to_rest, others, skew_at_k
+from tests.statistics.rankings import KINDS, Kind, draw_means, make_pool
 from tests.statistics.traffic import (
     BUCKETS,
     SHARES,
@@ -46,7 +47,9 @@ from tests.statistics.traffic import (
 )
 
 LEVELS = (20, 60, 200, 600, 2_000, 6_000)
-"""Viewers in the window; each has 12 impressions on average."""
+"""Viewers in the window; each has 12 impressions on average, of rankings 12 requests."""
+POOL = 20_000
+"""Viewers whose rankings are drawn from."""
 SUPPORT, SHOWN = 100, 20
 """Defaults of a rule's ``min_support`` and of ``limits.suppress_below``."""
 TARGETS = {
@@ -245,7 +248,7 @@ def _held(found: Estimates, truth: Floats) -> tuple[Floats, Floats]:
 
 
 def simulate(levels: tuple[int, ...], runs: int, seed: int, say: Callable[[str], None]) -> list[Row]:
-    """All rows; fewer runs at the largest levels."""
+    """Rows of slices and dimensions; fewer runs at the largest levels."""
     chance = np.random.default_rng(seed)
     rows: list[Row] = []
     for viewers in levels:
@@ -258,10 +261,33 @@ def simulate(levels: tuple[int, ...], runs: int, seed: int, say: Callable[[str],
     return rows
 
 
+def simulate_rankings(
+    levels: tuple[int, ...],
+    kinds: tuple[Kind, ...],
+    runs: int,
+    seed: int,
+    say: Callable[[str], None],
+    pool: int = POOL,
+) -> list[Row]:
+    """Rows of per-request metrics: of all requests (side ``item``), and of slices of viewers."""
+    chance = np.random.default_rng(seed)
+    rows: list[Row] = []
+    for kind in kinds:
+        say(f"rankings, {kind.name}")
+        drawn = make_pool(chance, kind, pool)
+        for viewers in levels:
+            for side, slices in (("item", np.ones(1)), ("viewer", SHARES)):
+                rows += [
+                    row_of(Case(f"{metric}, {kind.name}", found, truth), side, viewers)
+                    for metric, found, truth in draw_means(chance, drawn, runs, viewers, slices)
+                ]
+    return rows
+
+
 def markdown(rows: list[Row], levels: tuple[int, ...]) -> str:
     """One line for each metric, one column for each level: coverage (lowest to highest slice), naive."""
     lines = [
-        "| metric | side | " + " | ".join(f"{12 * level:,} impressions" for level in levels) + " |",
+        "| metric | side | " + " | ".join(f"{level:,} viewers" for level in levels) + " |",
         "|---|---|" + "---|" * len(levels),
     ]
     found = {(row.metric, row.side, row.viewers): row for row in rows}
@@ -287,7 +313,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the rows here too")
     options = parser.parse_args()
-    rows = simulate(LEVELS, options.runs, options.seed, lambda text: print(text, file=sys.stderr, flush=True))
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    rows = simulate(LEVELS, options.runs, options.seed, say)
+    rows += simulate_rankings(LEVELS, KINDS, options.runs, options.seed, say)
     print(markdown(rows, LEVELS))
     if options.json:
         options.json.write_text(json.dumps([row._asdict() for row in rows], indent=1))

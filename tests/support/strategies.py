@@ -77,7 +77,7 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
     matures = engaged and windows[0][1] % engagement_pane == 0
     declared = draw(st.sampled_from([None, ["f", "m"]]))
     exposure = draw(exposures)
-    ranked = exposure.curve is not Curve.TABLE or exposure.table[0] >= 1e-6
+    ranked = draw(rankings) if exposure.curve is not Curve.TABLE or exposure.table[0] >= 1e-6 else []
     config = Config(
         surfaces=["home", "search"],
         windows=specs,
@@ -99,7 +99,7 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
             pane=seconds(engagement_pane),
         ),
         dimensions=["item.tone", "viewer.gender*item.tone", "viewer.gender"],
-        rankings=draw(rankings) if ranked else [],
+        rankings=ranked,
         limits=Limits(
             buckets=draw(st.sampled_from([4, 5])),
             max_cells=1000,
@@ -108,15 +108,15 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
             suppress_below=draw(st.sampled_from([0, 2])),
             min_viewers=draw(st.sampled_from([0, 2])),
         ),
-        rules=draw(rule_lists(specs[0], engaged=matures)) if rules else [],
+        rules=draw(rule_lists(specs[0], engaged=matures, ranked=bool(ranked))) if rules else [],
     )
     assert not cross_check(config)
     return config
 
 
 @st.composite
-def rule_lists(draw: st.DrawFn, spec: WindowSpec, *, engaged: bool) -> list[Rule]:
-    """Return three rules, or four with one on engagement, with every kind of reference and detector."""
+def rule_lists(draw: st.DrawFn, spec: WindowSpec, *, engaged: bool, ranked: bool) -> list[Rule]:
+    """Return three rules, with every kind of reference and detector; more on engagement and on rankings."""
     window, bin_ = spec.name, spec.slide
     sliding = BaselineReference(sliding=Duration(2 * bin_), lag=spec.length, bin=bin_)
     daily = BaselineReference(every=Duration(spec.length + bin_), periods=2, bin=bin_)
@@ -172,7 +172,16 @@ def rule_lists(draw: st.DrawFn, spec: WindowSpec, *, engaged: bool) -> list[Rule
         min_support=1,
         detectors=draw(detectors),
     )
-    return [*rules, rest, *([saved] if engaged else [])]
+    lists = Rule(
+        name="lists",
+        metric=Metric.DIV_AT_K,
+        dimension="item.tone",
+        window=window,
+        tolerance=Tolerance(low=0.9),
+        min_support=1,
+        detectors=[DetectorSpec(confidence=0.05)],
+    )
+    return [*rules, rest, *([saved] if engaged else []), *([lists] if ranked else [])]
 
 
 # ---------------------------------------------------------------- logs

@@ -289,6 +289,94 @@ def test_a_bad_ranking_is_told_precisely(rankings: str, field: str, value: str, 
     assert right in problem.right
 
 
+RANKING_RULE = """\
+  - name: lists
+    metric: ndkl
+    dimension: item.skin_tone
+    window: 1h
+    tolerance: {high: 0.2, clear_high: 0.1}
+"""
+
+# what to replace, by what; then line of the rule, field, part of what is wrong, part of what is allowed
+BAD_RANKING_RULES: list[tuple[str, str, int, str, str, str]] = [
+    ("item.skin_tone", "viewer.gender", 2, "dimension", "viewer.gender", "item.skin_tone"),
+    ("item.skin_tone", "nobody", 2, "dimension", "ndkl needs a ranking of it", "item.skin_tone"),
+    ("window: 1h", "window: 2h", 3, "window", "2h", "5m, 1h"),
+    ("window: 1h", "action: save\n    window: 1h", 3, "action", "ndkl has no action", "leave it out"),
+    ("window: 1h", "slices: [a]\n    window: 1h", 3, "slices", "targets in rankings", "leave it out"),
+    ("window: 1h", "compare: reference\n    window: 1h", 3, "compare", "targets in rankings", "leave it out"),
+    (
+        "window: 1h",
+        "reference: {uniform: true}\n    window: 1h",
+        3,
+        "reference",
+        "targets in rankings",
+        "leave it out",
+    ),
+    (
+        "window: 1h",
+        "window: 1h\n    detectors: [{kind: tolerance}, {kind: e_detector}]",
+        4,
+        "detectors[1].kind",
+        "e_detector does not judge ndkl",
+        "tolerance",
+    ),
+    (
+        "window: 1h",
+        "window: 1h\n    detectors: [{kind: adwin}]",
+        4,
+        "detectors[0].kind",
+        "adwin",
+        "tolerance",
+    ),
+    (
+        "window: 1h",
+        "window: 1h\n    detectors: [{strata: viewer.gender}]",
+        4,
+        "detectors[0].strata",
+        "e_detector of a rate",
+        "leave it out",
+    ),
+    ("window: 1h", "window: 1h\n    detectors: []", 4, "detectors", "empty", "tolerance"),
+    ("{high: 0.2, clear_high: 0.1}", "{}", 4, "tolerance", "no high", "only high, such as 0.2"),
+    ("high: 0.2", "low: -0.1, high: 0.2", 4, "tolerance.low", "never below its parity 0", "only high"),
+    ("clear_high: 0.1", "clear_low: 0", 4, "tolerance.clear_low", "never below its parity 0", "only high"),
+    ("high: 0.2", "high: 0", 4, "tolerance.high", "not above 0", "such as 0.2"),
+    ("clear_high: 0.1", "clear_high: 0.3", 4, "tolerance.clear_high", "0.3", "between high and 0"),
+    ("    tolerance: {high: 0.2, clear_high: 0.1}\n", "", 0, "tolerance.low", "never below", "only high"),
+    ("ndkl", "awrf", 4, "tolerance.high", "awrf is never above its parity 1", "only low, such as 0.9"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "field", "wrong", "right"), BAD_RANKING_RULES)
+def test_a_bad_rule_on_requests_is_told_precisely(
+    old: str, new: str, line: int, field: str, wrong: str, right: str
+) -> None:
+    """One message, with the line and field, what was wrong and what would be right."""
+    before, after = GOOD.split("  - name: tone")
+    good = f"{before}{RANKING_RULE}  - name: tone{after}{RANKINGS}"
+    assert parse_config(good).rules[0].metric.of_requests
+    assert old in RANKING_RULE
+    with pytest.raises(ConfigError) as caught:
+        parse_config(good.replace(RANKING_RULE, RANKING_RULE.replace(old, new)))
+    [problem] = caught.value.problems
+    assert (problem.line, problem.field.removeprefix("rules[0].")) == (14 + line, field)
+    assert wrong in f"{problem.value}: {problem.wrong}"
+    assert right in problem.right
+
+
+def test_means_have_a_tolerance_on_the_side_where_they_get_worse() -> None:
+    """AWRF and DIV@k have a low limit of at most 1, and nothing needs a ranking that is not there."""
+    for metric, good, bad in (("awrf", 0.9, 1.1), ("div_at_k", 1, 0), ("div_at_k", 0.5, -1)):
+        rule = RANKING_RULE.replace("ndkl", metric).replace("high: 0.2, clear_high: 0.1", "low: %s")
+        text = GOOD + RANKINGS
+        assert parse_config(text.replace("rules:\n", f"rules:\n{rule}" % good)).rules
+        with pytest.raises(ConfigError, match=r"tolerance\.low = .*not between 0 and 1"):
+            parse_config(text.replace("rules:\n", f"rules:\n{rule}" % bad))
+    with pytest.raises(ConfigError, match=r"none in rankings"):
+        parse_config(GOOD.replace("rules:\n", f"rules:\n{RANKING_RULE}"))
+
+
 def test_rankings_need_attention_at_the_top() -> None:
     """A table that begins with 0 would leave a ranking of one item without any."""
     text = GOOD.replace("curve: log2", "curve: table, table: [%s, 1]") + RANKINGS

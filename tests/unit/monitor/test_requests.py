@@ -14,7 +14,7 @@ from monitor.config import parse_config
 from monitor.decoding import ImpressionDecoder
 from monitor.panels import SurfacePanels
 from monitor.partition import Batch, SourcePartition
-from monitor.ranking_panels import Ranked, RankingPanels, mean_metrics
+from monitor.ranking_panels import Ranked, RankingPanels
 from monitor.requests import METRICS
 from monitor.snapshots import Kind
 from tests.support.core import Feed
@@ -238,18 +238,3 @@ def test_small_slices_have_no_figures_nor_those_that_give_them_away() -> None:
         few.show(T, [{"tone": "a"}] * 9, viewer)
     few.beat(idle=True)
     assert list(RankingPanels(few.config, few.watch).figures()) == []
-
-
-def test_intervals_need_spread_and_filled_buckets() -> None:
-    """A mean over requests has a jackknife interval around it; none when buckets are empty."""
-    chance = np.random.default_rng(5)
-    requests = chance.integers(20, 40, (1, 16))
-    sums = np.stack([requests, *(chance.binomial(requests, p) * 1_000_000 for p in (0.2, 0.5, 0.7, 0.4))], 2)
-    for value, lower, upper in mean_metrics(sums, 0.95):
-        assert 0 < lower[0] < value[0] < upper[0]
-    sums[:, 5:] = 0
-    for value, lower, upper in mean_metrics(sums, 0.95):
-        assert value[0] > 0
-        assert np.isnan([lower[0], upper[0]]).all()
-    none = np.zeros((0, 16, 5), dtype=np.int64)
-    assert all(len(each.value) == 0 for each in mean_metrics(none, 0.95))

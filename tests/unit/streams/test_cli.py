@@ -50,6 +50,21 @@ def test_check_says_what_would_be_watched(config_file: Path, capsys: pytest.Capt
         assert words in said
 
 
+def test_a_rule_on_requests_is_one_series(
+    config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a surface, against the targets of its ranking, within a limit of one side."""
+    monkeypatch.setenv("COLUMNS", "200")
+    rule = "{name: lists, metric: ndkl, dimension: item.skin_tone, window: 1h, tolerance: {high: 0.3}}"
+    ranking = "{dimension: item.skin_tone, targets: {a: 0.6, b: 0.4}}"
+    before, _ = GOOD.split("  - name: tone")
+    config_file.write_text(f"{before}  - {rule}\nrankings: [{ranking}]\n")
+    assert main(["check", "--config", str(config_file)]) == 0
+    said = capsys.readouterr().out
+    for words in ("rules       1; 2 series (", "ndkl of item.skin_tone", "the ranking's targets", "to 0.3"):
+        assert words in said
+
+
 def test_check_says_what_the_budget_sees(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
