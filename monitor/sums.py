@@ -25,6 +25,10 @@ class Sparse:
     values: Ints
 
 
+DENSE = 8
+"""A vector of up to so many places for each entry is added up as a whole; a longer one takes sorting."""
+
+
 class Layout(NamedTuple):
     """Shape of the sums: buckets, and measures.
 
@@ -107,14 +111,21 @@ class CellRows:
 
 
 def merge_entries(index: Ints, values: Ints) -> Sparse:
-    """Sparse entries from positions that may repeat and be in any order."""
-    if len(index) < 2:
+    """Sparse entries from positions that may repeat and be in any order; what adds up to 0 is left out."""
+    if len(index) == 0:
         return Sparse(index, values)
+    span = int(index.max()) + 1
+    if span <= DENSE * len(index):
+        flat = np.zeros(span, dtype=np.int64)
+        np.add.at(flat, index, values)
+        used = np.flatnonzero(flat)
+        return Sparse(used, flat[used])
     order = np.argsort(index, kind="stable")
     index, values = index[order], values[order]
     first = np.flatnonzero(np.concatenate(([True], index[1:] != index[:-1])))
-    summed = values if len(first) == len(index) else np.add.reduceat(values, first)
-    return Sparse(index[first], summed)
+    summed = np.add.reduceat(values, first)
+    used = np.flatnonzero(summed)
+    return Sparse(index[first][used], summed[used])
 
 
 def difference(more: Iterable[Sparse], less: Iterable[Sparse]) -> Sparse:

@@ -141,14 +141,16 @@ def test_running_windows_equal_sums_from_scratch(data: st.DataObject, steps: int
         panes.check()
 
 
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(-9, 9))))
-def test_merging_entries_adds_what_repeats(pairs: list[tuple[int, int]]) -> None:
-    """Positions come out ascending and unique, and no amount is lost."""
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(-9, 9))), st.sampled_from([1, 1_000]))
+def test_merging_entries_adds_what_repeats(pairs: list[tuple[int, int]], apart: int) -> None:
+    """Positions come out ascending and unique, and no amount is lost, near each other or far apart."""
+    pairs = [(place * apart, amount) for place, amount in pairs]
     index, values = (np.array([pair[i] for pair in pairs], dtype=np.int64) for i in (0, 1))
     merged = merge_entries(index, values)
     expected: dict[int, int] = {}
     for place, amount in pairs:
         expected[place] = expected.get(place, 0) + amount
+    expected = {place: amount for place, amount in expected.items() if amount}
     assert merged.index.tolist() == sorted(expected)
     assert merged.values.tolist() == [expected[place] for place in sorted(expected)]
 
