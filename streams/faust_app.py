@@ -23,6 +23,9 @@ from streams.summary import write_summary
 
 log = logging.getLogger(__name__)
 
+BATCH_BYTES = 900_000
+"""What every broker takes, unless it was told otherwise: by default they take 1 MiB."""
+
 
 class SteadyApp(faust.App):
     """An app that loses no record after a recovery, and that needs no disk: its tables are in memory."""
@@ -52,6 +55,7 @@ def build_app(config: Config, role: str, instance: str, port: int) -> faust.App:
         canonical_url=f"http://{instance}",  # Faust trips over a static member that comes back elsewhere
         consumer_max_fetch_size=MAX_RECORD_BYTES,
         producer_acks=-1,
+        producer_max_batch_size=BATCH_BYTES,  # by default each snapshot would be a request of its own
         producer_max_request_size=MAX_RECORD_BYTES,
         producer_linger=0,
         key_serializer="raw",
