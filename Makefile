@@ -110,7 +110,7 @@ generated: $(DEV) ## build the files that are made from code: the dashboard and 
 	@$(DEV_BIN)/fairstream check --schema > deploy/fairstream.schema.json
 
 pins: $(DEV) ## pin the newest versions that pyproject.toml allows
-	@$(PIN) --upgrade --extra embedded --output-file $(PINS)/demo.txt
+	@$(PIN) --upgrade --extra embedded --extra arrow --output-file $(PINS)/demo.txt
 	@$(PIN) --upgrade --all-extras --constraint $(PINS)/demo.txt --output-file $(PINS)/dev.txt
 	@echo "pins: $(PINS)/demo.txt $(PINS)/dev.txt"
 
