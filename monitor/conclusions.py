@@ -36,9 +36,15 @@ class Conclusions:
     def __init__(self, rule: Rule, surface: str, default_detector: str) -> None:
         """``default_detector`` is named where none decided."""
         self._rule = rule
-        self._surface = surface
-        self._default_detector = default_detector
-        self._band = band(rule.tolerance)
+        self._fixed: dict[str, Any] = {
+            "rule": rule.name,
+            "surface": surface,
+            "dimension": rule.dimension,
+            "metric": rule.metric.value,
+            "window": rule.window,
+            "tolerance": band(rule.tolerance),
+        }
+        self._undecided = {"verdict": Outcome.INSUFFICIENT, "detector": default_detector}
         self._few, self._unknown = "too few impressions", "nothing to compare with, or warming up"
         if rule.metric.of_requests:
             self._few, self._unknown = "too few requests", "too few viewers"
@@ -89,19 +95,8 @@ class Conclusions:
 
     def verdict(self, slice_: str, end_ms: int, estimate: Estimate, **decision: Any) -> Verdict:
         """A verdict of this rule; ``insufficient`` unless decided otherwise."""
-        rule = self._rule
-        return Verdict(
-            rule=rule.name,
-            surface=self._surface,
-            dimension=rule.dimension,
-            slice_=slice_,
-            metric=rule.metric.value,
-            window=rule.window,
-            pane_end_ms=end_ms,
-            estimate=estimate,
-            tolerance=self._band,
-            **{"verdict": Outcome.INSUFFICIENT, "detector": self._default_detector} | decision,
-        )
+        answer = self._undecided | decision
+        return Verdict(slice_=slice_, pane_end_ms=end_ms, estimate=estimate, **self._fixed, **answer)
 
 
 def band(tolerance: Tolerance) -> ToleranceBand:

@@ -76,7 +76,7 @@ def double_ratio(terms: "Terms", confidence: float, *, adaptive: bool = False) -
         value = (totals[0] / totals[1]) / (totals[2] / totals[3])
         left = [t[:, None] - x for t, x in zip(totals, (a, b, c, d), strict=True)]
         left[0] = np.where(left[0] > 0, left[0], terms.half[:, None])
-        logs = np.log(left[0]) - np.log(left[1]) - np.log(left[2]) + np.log(left[3])
+        logs = np.log(left[0] * left[3] / (left[1] * left[2]))
         known &= np.isfinite(logs).all(axis=1)
         se = np.maximum(jackknife_se(logs), terms.least_se)
         centre = np.where(totals[0] > 0, value, terms.half / totals[1] / (totals[2] / totals[3]))

@@ -127,24 +127,22 @@ class State:
         self.page[:] = self.resolve[:] = -np.inf
         self.proved_ms[:] = 0
 
-    @property
-    def freedom(self) -> Floats:
-        """(S,) degrees of freedom of the discounted variance (Satterthwaite 1946); 0 before there is one.
+    def freedom(self, rows: Ints) -> Floats:
+        """(R,) degrees of freedom of the discounted variance (Satterthwaite 1946); 0 before there is one.
 
         What counts is where the variance comes from: a slice that vanishes adds neither.
         """
-        total = _spread_at_parity(self.variance_spread)
-        return np.divide(total**2, self.doubt, out=np.zeros_like(total), where=self.doubt > 0)
+        total, doubt = _spread_at_parity(self.variance_spread[rows]), self.doubt[rows]
+        return np.divide(total**2, doubt, out=np.zeros_like(total), where=doubt > 0)
 
     @property
     def firing(self) -> Flags:
         """(S, 2) which sides have paged and not been let go."""
         return np.asarray(self.proved_ms > 0)
 
-    @property
-    def warm(self) -> Flags:
-        """(S,) whether enough is known to judge the next block."""
-        return np.asarray((self.freedom >= LEAST_FREEDOM) & (self.rate[:, 0] > 0))
+    def warm(self, rows: Ints) -> Flags:
+        """(R,) whether enough is known to judge the next block."""
+        return np.asarray((self.freedom(rows) >= LEAST_FREEDOM) & (self.rate[rows, 0] > 0))
 
 
 def _spread_at_parity(spreads: Floats) -> Floats:
@@ -169,7 +167,7 @@ def take_pane(
     closing = np.flatnonzero(begun & full)
     if not len(closing):
         return
-    judged = closing[state.warm[closing]]
+    judged = closing[state.warm(closing)]
     for side in (LOW, HIGH):
         asked = judged[np.isfinite(limits.tolerance[judged, side])]
         if len(asked):
@@ -198,7 +196,7 @@ def _odds(state: State, rows: Ints, side: int, tolerance: Floats) -> _Odds:
     long_run = variance(state.variance_spread[rows], tolerance)
     inside = variance(state.block_spread[rows], tolerance)
     kappa = np.maximum(np.divide(long_run, inside, out=np.ones_like(inside), where=inside > 0), 1.0)
-    q = long_run / state.weight[rows] * (1 + np.sqrt(2 / state.freedom[rows]))
+    q = long_run / state.weight[rows] * (1 + np.sqrt(2 / state.freedom(rows)))
     unit = np.divide(tolerance * rate, q, out=np.zeros_like(q), where=q > 0)
     return _Odds(against, state.block[rows, SLICE_WEIGHT].sum(axis=1) * q, kappa, unit)
 
@@ -221,7 +219,7 @@ def _judge(state: State, rows: Ints, side: int, end_ms: int, limits: Limits) -> 
     anew = (proved | over)[:, None]
     state.page[rows, side] = np.where(anew, -np.inf, page)
     state.resolve[rows, side] = np.where(anew, -np.inf, back)
-    state.proved_ms[rows, side] = np.select([proved, over], [end_ms, 0], since_ms)
+    state.proved_ms[rows, side] = np.where(proved, end_ms, np.where(over, 0, since_ms))
 
 
 def _learn(state: State, rows: Ints, end_ms: int, super_impressions: Floats) -> None:

@@ -60,6 +60,7 @@ class EDetector:
         self._slices: dict[str, int] = {}
         self._state: State | None = None
         self._tolerance: tuple[float | None, float | None] = (None, None)
+        self._per_slice: Floats = np.zeros(0)  # of the allowance; known again when a slice is new
 
     def update(self, block: Block, ratios: Ratios) -> Evidence:  # noqa: ARG002 - it looks at panes only
         """Take a closed pane, and say which slices fire."""
@@ -92,7 +93,9 @@ class EDetector:
         tolerance = np.full((count, 2), nan)
         tolerance[rows, LOW], tolerance[rows, HIGH] = low * np.exp(-error), high * np.exp(error)
         sides = max(sum(limit is not None for limit in self._tolerance), 1)
-        per_slice = np.array(self._allowance.of(list(self._slices))) / sides
+        if len(self._per_slice) != count:
+            self._per_slice = np.array(self._allowance.of(list(self._slices)))
+        per_slice = self._per_slice / sides
         least = SHARE_SUPER_IMPRESSIONS if block.is_share else RATE_SUPER_IMPRESSIONS
         return Limits(
             tolerance,
@@ -119,6 +122,7 @@ class EDetector:
         self._state = State.unpacked(dump.arrays, len(dump.slices), dump.buckets)
         self._tolerance = dump.tolerance
         self._slices = {slice_: place for place, slice_ in enumerate(dump.slices)}
+        self._per_slice = np.zeros(0)
 
 
 def _scores(block: Block) -> Floats:
@@ -160,7 +164,7 @@ def _answer(state: State, rows: Ints) -> Evidence:
     side = np.where(fires, np.argmax(proved, axis=1), np.argmax(log_total(state.page[rows]), axis=1))
     each = np.arange(len(rows))
     ln = np.where(fires, -log_total(state.resolve[rows])[each, side], log_total(state.page[rows])[each, side])
-    known = np.where(state.warm[rows], Status.OK, Status.INSUFFICIENT)
+    known = np.where(state.warm(rows), Status.OK, Status.INSUFFICIENT)
     return Evidence(
         np.where(fires, Status.BREACH, known).astype(np.int64),
         np.where(fires, np.where(side == LOW, -1, 1), 0).astype(np.int64),
