@@ -15,6 +15,7 @@ Flags = NDArray[np.bool_]
 
 _PER_MS = {"us": 1_000, "ns": 1_000_000}
 _MOST_S = 1 << 50
+_NOWHERE: Ints = np.zeros(0, dtype=np.int64)
 
 
 class Coded(NamedTuple):
@@ -29,8 +30,8 @@ class Coded(NamedTuple):
 class Rows:
     """Some structs, whose fields are asked for one by one; and which of them break the contract."""
 
-    def __init__(self, structs: Any, stream: Ints, row: Ints, path: str = "") -> None:
-        """``stream`` and ``row`` (N,) say where they come from; ``path``, for messages, what they are in."""
+    def __init__(self, structs: Any, path: str = "", stream: Ints = _NOWHERE, row: Ints = _NOWHERE) -> None:
+        """``path``, for messages: what they are in; ``stream`` and ``row`` (N,): where outermost ones are."""
         self.good: Flags = np.ones(len(structs), dtype=np.bool_)
         """(N,) which rows keep to the contract, as far as it has been asked."""
         self.stream = stream
@@ -60,8 +61,8 @@ class Rows:
             return np.full(len(self), absent)
         missing = _missing(column)
         numbers = _whole(column)
-        bad = missing if absent is None else np.zeros(len(self), dtype=np.bool_)
-        self.refuse(bad, f"{name}: missing")
+        if absent is None:
+            self.refuse(missing, f"{name}: missing")
         self.refuse(~missing & ((numbers < low) | (numbers > high)), f"{name}: not from {low} to {high}")
         return numbers if absent is None else np.where(missing, absent, numbers)
 
@@ -73,15 +74,6 @@ class Rows:
         else:
             length = _numpy(pc.utf8_length(column), 0)
             self.refuse((length < 1) | (length > longest), f"{name}: not of 1 to {longest} characters")
-
-    def texts(self, name: str, longest: int) -> list[str]:
-        """The same, and what it says; empty where it is bad."""
-        self.check_text(name, longest)
-        column = self._column(name, _is_text, "text", required=True)
-        if not pa.types.is_dictionary(column.type):
-            return [text or "" for text in column.to_pylist()]
-        coded = _coded(column)
-        return [coded.values[code] or "" for code in coded.codes.tolist()]
 
     def coded(self, name: str, longest: int, *, required: bool = False) -> Coded:
         """(N,) a text as numbers; if it is not required, it may be null or empty."""
@@ -107,7 +99,7 @@ class Rows:
     def within(self, name: str) -> "Rows | None":
         """The structs of a column, where a missing one has null fields; None if there is no such column."""
         column = self._column(name, pa.types.is_struct, "structs", required=False)
-        return None if column is None else Rows(column, self.stream, self.row, f"{self._path}{name}.")
+        return None if column is None else Rows(column, f"{self._path}{name}.")
 
     def each(self, name: str) -> "tuple[Ints, Rows]":
         """How many structs (N,) each row's list has, at least one, and all of them one after the other."""
@@ -115,12 +107,19 @@ class Rows:
         counts = _numpy(column.value_lengths(), 0)
         self.refuse(counts < 1, f"{name}: missing or empty")
         inner = column.flatten()
-        rows = Rows(
-            inner, np.repeat(self.stream, counts), np.repeat(self.row, counts), f"{self._path}{name}."
-        )
+        rows = Rows(inner, f"{self._path}{name}.")
         null = np.repeat(np.arange(len(self)), counts)[_missing(inner)]
         self.refuse(np.bincount(null, minlength=len(self)) > 0, f"{name}: one is null")
         return counts, rows
+
+    def numbers(self, columns: list[Coded], number: Callable[[tuple[str | None, ...]], int]) -> Ints:
+        """(N,) the number of each row's combination of values."""
+        which: Ints = np.zeros(len(self), dtype=np.int64)
+        found: list[tuple[str | None, ...]] = [()]
+        for codes, values in columns:
+            used, which = _distinct(which * len(values) + codes, len(found) * len(values))
+            found = [(*found[pair // len(values)], values[pair % len(values)]) for pair in used.tolist()]
+        return np.array([number(each) for each in found], dtype=np.int64)[which]
 
     def blame(self, inner: "Rows", owner: Ints) -> None:
         """Refuse rows for what is wrong inside of them; ``owner`` is the row of each inner one."""
@@ -144,17 +143,6 @@ class Rows:
         if self._structs.null_count:
             return pc.struct_field(self._structs, places)
         return self._structs.field(places[0])
-
-
-def numbers(columns: list[Coded], rows: int, number: Callable[[tuple[str | None, ...]], int]) -> Ints:
-    """(N,) the number of each row's combination of values."""
-    which: Ints = np.zeros(rows, dtype=np.int64)
-    found: list[tuple[str | None, ...]] = [()]
-    for codes, values in columns:
-        size = len(found) * len(values)
-        used, which = _distinct(which * len(values) + codes, size)
-        found = [(*found[pair // len(values)], values[pair % len(values)]) for pair in used.tolist()]
-    return np.array([number(each) for each in found], dtype=np.int64)[which]
 
 
 def _distinct(values: Ints, size: int) -> tuple[Ints, Ints]:

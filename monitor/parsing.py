@@ -147,10 +147,12 @@ class Decoder(ABC):
     ) -> Iterable[Parsed]:
         """The good rows of Arrow streams; bad ones, or whole streams, go to ``rejected``."""
         limit = self._config.limits.max_record_bytes
-        fit = [i for i, value in enumerate(values, first) if len(value) <= limit]
-        for i in sorted(set(range(first, first + len(values))) - set(fit)):
-            detail = f"{len(values[i - first])} bytes, allowed are {limit}"
-            rejected.append(Rejected(i, Reason.OVERSIZED, detail))
+        fit = []
+        for i, value in enumerate(values, first):
+            if len(value) <= limit:
+                fit.append(i)
+            else:
+                rejected.append(Rejected(i, Reason.OVERSIZED, f"{len(value)} bytes, allowed are {limit}"))
         places = np.array(fit, dtype=np.int64)
 
         def take(rows: "Rows") -> Parsed:
@@ -175,13 +177,15 @@ class Decoder(ABC):
         rows.check_text("request_id", LONGEST_ID)
         surface = rows.coded("surface", LONGEST_NAME, required=True)
         surfaces = np.array([self._surfaces[name or ""] for name in surface.values])
+        viewer = rows.coded("viewer_id", LONGEST_ID, required=True)
+        hashes = ints(list(viewer_hashes([name or "" for name in viewer.values])))
         return Parsed(
             index=np.zeros(len(rows), dtype=np.int64),
             row=rows.row,
             ts_ms=ts_ms,
             anchor_ms=ts_ms if anchor_ms is None else anchor_ms,
             surface=surfaces[surface.codes],
-            hash=ints(list(viewer_hashes(rows.texts("viewer_id", LONGEST_ID)))),
+            hash=hashes[viewer.codes],
             request=self._arrow_requests(rows),
             items=items,
             item=item,
@@ -192,11 +196,10 @@ class Decoder(ABC):
         viewers = self._coder.viewers
         viewer = self._arrow_values(rows, "viewer", self._config.attributes.viewer, self._viewer, viewers)
         if not self._with_variant:
-            self._coder.variants[None]
-            return self._coder.requests(np.zeros_like(viewer), viewer)
+            return self._requests(viewer)
         variants, coded = self._coder.variants, rows.coded("variant", LONGEST_VALUE)
         numbers = np.array([variants[UNKNOWN if value is None else value] for value in coded.values])
-        return self._coder.requests(numbers[coded.codes], viewer)
+        return self._requests(viewer, numbers[coded.codes])
 
     def _arrow_attrs(self, rows: "Rows") -> Ints:
         items = self._coder.items
@@ -215,8 +218,7 @@ class Decoder(ABC):
         def number(found: tuple[str | None, ...]) -> int:
             return numbers[values(*(UNKNOWN if value is None else value for value in found))]
 
-        found: Ints = import_module("monitor.arrow_rows").numbers(columns, len(rows), number)
-        return found
+        return inner.numbers(columns, number)
 
     # --- JSON --------------------------------------------------------------------------
 
@@ -280,15 +282,14 @@ class Decoder(ABC):
             anchor_ms=ints(lists.anchor_ms) if lists.anchor_ms else ts_ms,
             surface=ints(lists.surface),
             hash=ints(lists.hash),
-            request=self._requests(lists),
+            request=self._requests(ints(lists.viewer), ints(lists.variant) if self._with_variant else None),
             items=ints(lists.items),
             item=ints(lists.item),
             place=ints(lists.place),
         )
 
-    def _requests(self, lists: Lists) -> Ints:
-        viewers = ints(lists.viewer)
-        if not self._with_variant:
-            self._coder.variants[None]
-            return self._coder.requests(np.zeros_like(viewers), viewers)
-        return self._coder.requests(ints(lists.variant), viewers)
+    def _requests(self, viewers: Ints, variants: Ints | None = None) -> Ints:
+        """(E,) numbers of requests, from those of their viewers and, if they are told apart, variants."""
+        if variants is None:
+            variants = np.full_like(viewers, self._coder.variants[None])
+        return self._coder.requests(variants, viewers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from unittest.mock import Mock
 
 import pytest
@@ -12,9 +13,10 @@ from monitor.decoding import ImpressionDecoder
 from monitor.pane_sums import RECORD_BYTES
 from monitor.partition import SourcePartition
 from monitor.snapshots import HeartbeatRecord, Kind, PaneSnapshot, PanesRecord, decode_record
-from streams.aggregate import BATCH_CONTRIBUTIONS, BATCH_RECORDS, Aggregate
+from streams.aggregate import BATCH_CONTRIBUTIONS, BATCH_RECORDS, BATCH_ROWS, Aggregate
 from streams.publisher import bundles
 from streams.sources import Source
+from tests.support.arrow import schema_of, stream_of
 from tests.support.events import impression
 
 START_MS = 1_700_000_000_000
@@ -97,3 +99,13 @@ def test_a_bundle_is_no_larger_than_a_record_may_be() -> None:
         [(0, 1), (1, 1)],
         [(2, 1)],
     ]
+
+
+def test_streams_are_taken_by_their_rows(role: Aggregate) -> None:
+    """One record of two hundred events: no objects are made of them, so more fit at once."""
+    event = json.loads(impression(START_MS))
+    value = stream_of([event] * 200, schema_of(CONFIG, "impressions"))
+    stamp = (TIMESTAMP_CREATE_TIME, START_MS)
+    role.take([Message(topic="impressions", partition=0, offset=0, value=value, timestamp=stamp)])
+    assert role.tally.counts["impressions"]["accepted"] == 200
+    assert role._batch_records == BATCH_ROWS // 200
