@@ -30,8 +30,9 @@ class ReferenceShares(NamedTuple):
     @property
     def shares(self) -> Floats:
         """(S,) shares; NaN where there is no reference."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.where(self.part.sum(1) > 0, self.part.sum(1) / self.whole.sum(), np.nan))
+        part, whole = self.part.sum(axis=1), self.whole.sum()
+        nothing = np.full_like(part, np.nan)
+        return np.asarray(np.divide(part, whole, out=nothing, where=(part > 0) & (whole > 0)))
 
 
 class BaselineState(Struct):
@@ -52,6 +53,7 @@ class Baseline:
         """Nothing learnt yet."""
         self._spec = spec
         self._buckets = buckets
+        self._latest: tuple[list[str], ReferenceShares] | None = None
         self.state = BaselineState()
         if spec.start is not None and spec.end is not None:
             self.state.start_ms, self.state.end_ms = baseline_ms(spec.start), baseline_ms(spec.end)
@@ -79,7 +81,9 @@ class Baseline:
         """The learnt shares of the slices, or None while learning."""
         if not self.state.learnt:
             return None
-        return _shares(_arrays(self.state.sums), slices, self._buckets)
+        if self._latest is None or self._latest[0] != slices:
+            self._latest = list(slices), _shares(_arrays(self.state.sums), slices, self._buckets)
+        return self._latest[1]
 
     def dump(self) -> bytes:
         """State as bytes."""
@@ -87,6 +91,7 @@ class Baseline:
 
     def restore(self, data: bytes) -> None:
         """Inverse of :meth:`dump`."""
+        self._latest = None
         if data:
             self.state = msgspec.msgpack.decode(data, type=BaselineState)
 

@@ -38,9 +38,16 @@ def jackknife_se(logs: Floats) -> Floats:
     sqrt((B-1)/B * sum((x_b - mean)^2)); Efron & Tibshirani, An Introduction to the
     Bootstrap, 1993, ch. 11.
     """
-    buckets = logs.shape[1]
-    spread = ((logs - logs.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    return np.asarray(np.sqrt((buckets - 1) / buckets * spread))
+    return _error(_deviations(logs))
+
+
+def _deviations(logs: Floats) -> Floats:
+    return np.asarray(logs - logs.sum(axis=1, keepdims=True) / logs.shape[1])
+
+
+def _error(deviations: Floats) -> Floats:
+    buckets = deviations.shape[1]
+    return np.asarray(np.sqrt((buckets - 1) / buckets * (deviations**2).sum(axis=1)))
 
 
 def freedom(deviations: Floats, axis: int) -> Floats:
@@ -78,13 +85,11 @@ def double_ratio(terms: "Terms", confidence: float, *, adaptive: bool = False) -
         left[0] = np.where(left[0] > 0, left[0], terms.half[:, None])
         logs = np.log(left[0] * left[3] / (left[1] * left[2]))
         known &= np.isfinite(logs).all(axis=1)
-        se = np.maximum(jackknife_se(logs), terms.least_se)
+        deviations = _deviations(logs)
+        se = np.maximum(_error(deviations), terms.least_se)
         centre = np.where(totals[0] > 0, value, terms.half / totals[1] / (totals[2] / totals[3]))
-        quantile: Floats = np.full(len(se), t_quantile(confidence, a.shape[1]))
-        if adaptive:
-            free = freedom(logs - logs.mean(axis=1, keepdims=True), 1)
-            quantile = np.where(known, stdtrit(free, 0.5 + confidence / 2), quantile)
-        reach = np.exp(quantile * se)
+        free = freedom(deviations, 1) if adaptive else a.shape[1] - 1
+        reach = np.exp(stdtrit(free, 0.5 + confidence / 2) * se)
         lower = np.where(totals[0] > 0, centre / reach, 0.0)
         found = [np.where(known, x, np.nan) for x in (value, lower, centre * reach, se)]
     return Ratios(*found)
@@ -116,8 +121,7 @@ def share_terms(part: Floats, whole: Floats, reference: tuple[Floats, Floats], i
             s/B and 1/B in every bucket.
         impressions: (S,) impressions behind ``part``; floor on the error of log: 1/sqrt(n + 1/2).
     """
-    total = np.broadcast_to(whole, part.shape)
-    reference_total = np.broadcast_to(reference[1], part.shape)
+    total, reference_total = np.full_like(part, whole), np.full_like(part, reference[1])
     seen = np.where(part.sum(axis=1) > 0, impressions, 0.0)  # shown, but never where it counts: absent
     with np.errstate(divide="ignore", invalid="ignore"):
         average = np.where(seen > 0, part.sum(axis=1) / seen, _mean_contribution(part, impressions))

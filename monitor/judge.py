@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from monitor.baselines import MovingBaseline, ReferenceShares
 from monitor.budget import allowance_of
-from monitor.conclusions import Conclusions, Findings, band
+from monitor.conclusions import Conclusions, Finding, band, finite
 from monitor.config import Config, DetectorKind, Metric, Rule
-from monitor.detectors import Block, Detector, make_detector
+from monitor.detectors import Block, Detector, Evidence, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms, t_quantile
 from monitor.metrics.jackknife import estimate_rate_differences
 from monitor.references import make_reference
@@ -24,7 +24,7 @@ from monitor.rule_memory import (
 )
 from monitor.rules import window_of
 from monitor.suppression import hidden_slices
-from monitor.verdicts import Estimate, ToleranceBand, Verdict
+from monitor.verdicts import ToleranceBand, Verdict
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -53,6 +53,17 @@ class ClosedPane(NamedTuple):
     """(S, K, B, M) the pane inside of each of K strata, for a rule that has them."""
 
 
+class Seen(NamedTuple):
+    """What is known of a closed pane before the detectors are asked."""
+
+    block: Block
+    ratios: Ratios
+    support: Ints
+    """(S,) impressions in the window."""
+    hidden: NDArray[np.bool_]
+    """(S,) see :func:`hidden_slices`."""
+
+
 class RuleJudge:
     """One rule on one surface."""
 
@@ -77,10 +88,10 @@ class RuleJudge:
             else None
         )
         allowance = allowance_of(config, rule)
-        self._detectors: list[Detector] = [make_detector(spec, allowance) for spec in rule.detectors]
+        self.detectors: list[Detector] = [make_detector(spec, allowance) for spec in rule.detectors]
         tolerances = [spec for spec in rule.detectors if spec.kind is DetectorKind.TOLERANCE]
         self._confidence = (tolerances or rule.detectors)[0].confidence
-        self._conclusions = Conclusions(rule, surface, self._detectors[0].name)
+        self._conclusions = Conclusions(rule, surface, self.detectors[0].name)
         limits = band(rule.tolerance)
         self._ratio_band = limits if rule.metric.parity else _exponential(limits)
         """What detectors hold ratios against; a difference or a logarithm goes by its exponential."""
@@ -96,16 +107,23 @@ class RuleJudge:
 
     def judge(self, closed: ClosedPane) -> list[Verdict]:
         """Verdicts of a closed pane, one for each slice; a pane judged before gives none."""
+        seen = self.look(closed)
+        if isinstance(seen, Seen):
+            return self.conclude(seen, [each.update(seen.block, seen.ratios) for each in self.detectors])
+        return seen
+
+    def look(self, closed: ClosedPane) -> Seen | list[Verdict]:
+        """What there is to ask the detectors of a closed pane; verdicts, or none, where nothing is."""
         if closed.end_ms <= self.last_end_ms:
             return []
         pane, window, slices = self._present(closed)
         if self._reference is not None:
             self._reference.observe(slices, pane[:, :, self.measure], closed.start_ms, closed.end_ms)
-        missing = [name for name in self._named() if name not in slices]
-        slices += missing
-        pane, window = (
-            np.concatenate((x, np.zeros((len(missing), *x.shape[1:]), np.int64))) for x in (pane, window)
-        )
+        missing = self._missing(slices)
+        if missing:
+            slices += missing
+            none = np.zeros((len(missing), *pane.shape[1:]), np.int64)
+            pane, window = np.concatenate((pane, none)), np.concatenate((window, none))
         reference = self.shares_of(slices)
         self.last_end_ms = closed.end_ms
         if self._reference is not None and reference is None:
@@ -113,19 +131,22 @@ class RuleJudge:
             self.latest = [
                 write.hide(s, closed.end_ms)
                 if hide
-                else write.verdict(s, closed.end_ms, Estimate(support=int(n)), reason="learning the baseline")
+                else write.insufficient(s, closed.end_ms, "learning the baseline", int(n))
                 for s, n, hide in zip(slices, window[:, :, IMPRESSIONS].sum(axis=1), hidden, strict=True)
             ]
-        else:
-            self.latest = self._decide(slices, pane, window, reference, closed)
-        return self.latest
+            return self.latest
+        return self._see(slices, pane, window, reference, closed)
 
     def _present(self, closed: ClosedPane) -> tuple[Ints, Ints, list[str]]:
         """Sums and slices of a pane, without slices that so far are only in later panes."""
-        here: NDArray[np.bool_] = np.asarray(closed.window.any(axis=(1, 2)))
-        slices = [slice_ for slice_, there in zip(closed.slices, here, strict=True) if there]
+        here = np.asarray(closed.window.reshape(len(closed.slices), -1).any(axis=1))
+        if here.all():
+            pane, window, slices = closed.pane, closed.window, list(closed.slices)
+        else:
+            pane, window = closed.pane[here], closed.window[here]
+            slices = [slice_ for slice_, there in zip(closed.slices, here.tolist(), strict=True) if there]
         self._known.update(dict.fromkeys(slices))
-        return closed.pane[here], closed.window[here], slices
+        return pane, window, slices
 
     def shares_of(self, slices: list[str]) -> ReferenceShares | None:
         """What the slices are held against; None without a reference, or while it is learnt."""
@@ -141,16 +162,18 @@ class RuleJudge:
         """Slices that the reference names: absent ones have share 0, not no row."""
         return self._reference.names() if self._reference is not None else []
 
-    def _named(self) -> list[str]:
-        """Slices that are answered for whether the window has them or not."""
-        return list(dict.fromkeys([*self.rule.slices, *self.expected, *self._known]))
+    def _missing(self, slices: list[str]) -> list[str]:
+        """Slices that are answered for whether the window has them or not, and that it has not."""
+        there = set(slices)
+        named = dict.fromkeys([*self.rule.slices, *self.expected, *self._known])
+        return [name for name in named if name not in there]
 
     def _terms(self, sums: Ints, reference: ReferenceShares | None) -> Terms:
-        impressions = sums[:, :, IMPRESSIONS].astype(np.float64)
         part = sums[:, :, self.measure].astype(np.float64)
         if reference is not None:
             counted = self._counted(sums, reference).sum(axis=1).astype(np.float64)
             return share_terms(part, part.sum(axis=0), reference, counted)
+        impressions = sums[:, :, IMPRESSIONS].astype(np.float64)
         counts = impressions.sum(axis=1) if self.measure < FIRST_ACTION else None
         return rate_terms(part, impressions, counts)
 
@@ -170,17 +193,20 @@ class RuleJudge:
         events, trials = sums[..., self.measure], sums[..., IMPRESSIONS]
         return events, trials, events.sum(axis=0) - events, trials.sum(axis=0) - trials
 
-    def _decide(
+    def _see(
         self,
         slices: list[str],
         pane: Ints,
         window: Ints,
         reference: ReferenceShares | None,
         closed: ClosedPane,
-    ) -> list[Verdict]:
+    ) -> Seen:
         support = window[:, :, IMPRESSIONS].sum(axis=1)
         # shares: what the reference expects, never what was seen, or thin slices are judged only when high
-        expected = support if reference is None else np.nan_to_num(reference.shares) * support.sum()
+        expected = support
+        if reference is not None:
+            shares = reference.shares
+            expected = np.where(shares > 0, shares, 0.0) * support.sum()
         terms = self._terms(window, reference)
         of_pane = reference
         if self.moving is not None:
@@ -197,20 +223,26 @@ class RuleJudge:
             self._counted(pane, reference).sum(axis=1).astype(np.float64),
             self._strata(closed, slices),
         )
-        ratios = self._compare(terms)
+        hidden = hidden_slices(window[:, :, IMPRESSIONS], self._config.limits)
+        return Seen(block, self._compare(terms), support, hidden)
+
+    def conclude(self, seen: Seen, answers: list[Evidence]) -> list[Verdict]:
+        """Verdicts by what the detectors answered, in their order."""
+        block, ratios = seen.block, seen.ratios
         figures = ratios[:3] if self.rule.metric.parity else [_log(x) for x in ratios[:3]]
-        found = Findings(
-            slices,
-            closed.end_ms,
-            support.tolist(),
+        columns = (
+            block.slices,
+            seen.support.tolist(),
             block.enough.tolist(),
-            hidden_slices(window[:, :, IMPRESSIONS], self._config.limits).tolist(),
-            list(zip(*(x.tolist() for x in (*figures, *_levels(terms))), strict=True)),
+            seen.hidden.tolist(),
             np.isfinite(ratios.value).tolist(),
-            *self._ask(block, ratios),
+            *self._decide(answers),
+            *finite(*figures, *_levels(block.window)),
         )
-        wanted = set(self.rule.slices or slices)
-        return [self._conclusions.conclude(found, i) for i, slice_ in enumerate(slices) if slice_ in wanted]
+        wanted = set(self.rule.slices or block.slices)
+        found = (each for each in map(Finding._make, zip(*columns, strict=True)) if each.slice_ in wanted)
+        self.latest = [self._conclusions.conclude(block.end_ms, each) for each in found]
+        return self.latest
 
     def _compare(self, terms: Terms) -> Ratios:
         """The disparities as detectors see them: as ratios, a difference by its exponential."""
@@ -221,17 +253,20 @@ class RuleJudge:
         known = np.where(np.isfinite(se), value, np.nan)
         return Ratios(np.exp(known), np.exp(lower), np.exp(upper), se)
 
-    def _ask(self, block: Block, ratios: Ratios) -> tuple[list[int], list[str], list[int], list[float]]:
+    def _decide(self, answers: list[Evidence]) -> tuple[list[int], list[str], list[int], list[float]]:
         """Status, detector, direction and evidence of each slice.
 
         The rule is breached when any detector says so; the first that does decides.
         """
-        answers = [detector.update(block, ratios) for detector in self._detectors]
+        names = [detector.name for detector in self.detectors]
+        if len(answers) == 1:
+            status, direction, evidence = (column.tolist() for column in answers[0])
+            return status, names * len(status), direction, evidence
         decides = np.argmax([answer.status for answer in answers], axis=0)
         status, direction, evidence = (
             np.choose(decides, column).tolist() for column in zip(*answers, strict=True)
         )
-        return status, [self._detectors[d].name for d in decides.tolist()], direction, evidence
+        return status, [names[d] for d in decides.tolist()], direction, evidence
 
     # --- memory ------------------------------------------------------------------------
 
@@ -243,7 +278,7 @@ class RuleJudge:
                 rule_identity(self._config, self.rule),
                 self.last_end_ms,
                 self._reference.dump() if self._reference is not None else b"",
-                {d.name: d.dump() for d in self._detectors},
+                {d.name: d.dump() for d in self.detectors},
                 list(self._known),
                 self._baseline_identity(),
             )
@@ -261,7 +296,7 @@ class RuleJudge:
         self.last_end_ms = memory.last_end_ms
         if same:
             self._known = dict.fromkeys(memory.slices)
-            for detector in self._detectors:
+            for detector in self.detectors:
                 detector.restore(memory.detectors.get(detector.name, b""))
         return same
 

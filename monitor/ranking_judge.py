@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from monitor.conclusions import Findings, band
+from monitor.conclusions import Finding, band, finite
 from monitor.config import Config, Rule
 from monitor.detectors.tolerance import ToleranceDetector, hold_against
 from monitor.estimates import Ratios, t_quantile
@@ -29,15 +29,15 @@ class RankingJudge(RuleJudge):
         self._needed = viewers_needed(config, ranking)
         self._band = band(rule.tolerance)
 
-    def judge(self, closed: ClosedPane) -> list[Verdict]:
+    def look(self, closed: ClosedPane) -> list[Verdict]:
         """The verdict of a closed pane in the dimension ``*``; a pane judged before gives none."""
         if closed.end_ms <= self.last_end_ms:
             return []
         self.last_end_ms = closed.end_ms
-        self.latest = [self._conclusions.conclude(self._find(closed), 0)]
+        self.latest = [self._conclusions.conclude(closed.end_ms, self._find(closed))]
         return self.latest
 
-    def _find(self, closed: ClosedPane) -> Findings:
+    def _find(self, closed: ClosedPane) -> Finding:
         sums = closed.window.sum(axis=0, keepdims=True)[:, :, self._measures]  # zeros before any request
         support = sums[:, :, 0].sum(axis=1)
         enough = support >= self.rule.min_support
@@ -46,17 +46,20 @@ class RankingJudge(RuleJudge):
             reach = np.log(found.upper) - np.log(found.lower)
         ratios = Ratios(*found, np.asarray(reach / 2 / t_quantile(self._confidence, sums.shape[1])))
         answer = hold_against(self._band, enough & seen, ratios)
-        nothing = np.full(1, np.nan)
-        return Findings(
-            [ALL],
-            closed.end_ms,
-            support.tolist(),
-            enough.tolist(),
-            hidden_slices(sums[:, :, 0], self._config.limits).tolist(),
-            list(zip(*(x.tolist() for x in (*found, nothing, nothing)), strict=True)),
-            np.isfinite(found.value).tolist(),
-            answer.status.tolist(),
-            [ToleranceDetector.name],
-            answer.direction.tolist(),
-            answer.evidence.tolist(),
+        value, lower, upper = (each[0] for each in finite(*found))
+        return Finding(
+            ALL,
+            int(support[0]),
+            bool(enough[0]),
+            bool(hidden_slices(sums[:, :, 0], self._config.limits)[0]),
+            bool(np.isfinite(found.value[0])),
+            int(answer.status[0]),
+            ToleranceDetector.name,
+            int(answer.direction[0]),
+            float(answer.evidence[0]),
+            value,
+            lower,
+            upper,
+            share=None,
+            reference=None,
         )

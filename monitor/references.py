@@ -17,6 +17,7 @@ class Fixed:
         self._names = names
         self._share_of = share_of
         self._buckets = buckets
+        self._latest: tuple[list[str], ReferenceShares] | None = None
 
     def observe(self, slices: list[str], sums: Ints, start_ms: int, end_ms: int) -> None:
         """Nothing to learn."""
@@ -27,9 +28,12 @@ class Fixed:
 
     def of(self, slices: list[str]) -> ReferenceShares | None:
         """The shares of the slices."""
-        shares = np.array([self._share_of(slice_, len(slices)) for slice_ in slices], dtype=np.float64)
-        part = np.repeat(shares[:, None] / self._buckets, self._buckets, axis=1)
-        return ReferenceShares(part, np.full(self._buckets, 1 / self._buckets))
+        if self._latest is None or self._latest[0] != slices:
+            shares = np.array([self._share_of(slice_, len(slices)) for slice_ in slices], dtype=np.float64)
+            part = np.repeat(shares[:, None] / self._buckets, self._buckets, axis=1)
+            whole = np.full(self._buckets, 1 / self._buckets)
+            self._latest = list(slices), ReferenceShares(part, whole)
+        return self._latest[1]
 
     def dump(self) -> bytes:
         """No state."""

@@ -22,7 +22,7 @@ class Direction(StrEnum):
     NONE = "none"
 
 
-class Estimate(Struct, frozen=True, kw_only=True):
+class Estimate(Struct, frozen=True, gc=False):
     """A number with its interval. ``support`` is the slice's impressions in the window.
 
     ``value``, ``lower`` and ``upper`` are None when there is too little data to say.
@@ -41,7 +41,7 @@ class ToleranceBand(Struct, frozen=True, kw_only=True):
     high: float | None = None
 
 
-class Verdict(Struct, frozen=True, kw_only=True):
+class Verdict(Struct, frozen=True, gc=False):
     """One rule, one slice, one closed pane. ``estimate`` is of the disparity (ratio, 1 is parity).
 
     Of a mean over requests it is that mean; the slice is ``*``, and ``support`` counts requests.

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from monitor.config import Config
 from monitor.judge import ClosedPane, RuleJudge
+from monitor.judges import Judges
 from monitor.progress import Progress
 from monitor.ranking_judge import RankingJudge
 from monitor.raw_snapshots import Applied
@@ -33,10 +34,12 @@ class SurfaceWatch:
         self.panes_sealed = 0
         self._config = config
         self._store = store
-        self._by_window: dict[tuple[str, Kind], list[RuleJudge]] = {}
+        self.by_window: dict[tuple[str, Kind], Judges] = {}
+        """Those that judge the same panes: of a window and a kind."""
         for judge in self.judges:
             kind = Kind.ENGAGEMENTS if judge.rule.metric.counts_engagements else Kind.IMPRESSIONS
-            self._by_window.setdefault((window_of(config, judge.rule).name, kind), []).append(judge)
+            same = self.by_window.setdefault((window_of(config, judge.rule).name, kind), Judges())
+            same.judges.append(judge)
         self._load()
 
     def _load(self) -> None:
@@ -94,12 +97,11 @@ class SurfaceWatch:
             for kind, window in ((Kind.IMPRESSIONS, view.closed), (Kind.ENGAGEMENTS, view.matured)):
                 if window is None:
                     continue
-                judges = self._by_window.get((view.spec.name, kind), [])
+                judges = self.by_window.get((view.spec.name, kind))
                 through = window.series.start(progress.complete_through(kind))
-                if judges:
-                    for end_ms in self._closing(window, judges, through):
-                        for judge in judges:
-                            verdicts += judge.judge(self._closed(window, judge, end_ms))
+                if judges is not None:
+                    for end_ms in self._closing(window, judges.judges, through):
+                        verdicts += judges.judge([self._closed(window, j, end_ms) for j in judges.judges])
                 else:
                     window.advance(through)
         self.outcomes.update(verdict.verdict for verdict in verdicts)

@@ -4,10 +4,10 @@ from monitor.budget import Allowance
 from monitor.config import DetectorKind, DetectorSpec
 from monitor.detectors.base import Block, Detector, Evidence, Status
 from monitor.detectors.drift import DriftDetector
-from monitor.detectors.e_detector import EDetector
+from monitor.detectors.e_detector import EDetector, Together
 from monitor.detectors.tolerance import ToleranceDetector
 
-__all__ = ["Block", "Detector", "Evidence", "Status", "make_detector"]
+__all__ = ["Block", "Detector", "EDetector", "Evidence", "Status", "Together", "make_detector"]
 
 
 def make_detector(spec: DetectorSpec, allowance: Allowance) -> Detector:

@@ -6,18 +6,20 @@ passed: a block is one bet. Blocks are gathered into *super-blocks*, long enough
 variance between buckets is what later blocks are judged by.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.detectors.betting import BETS, grow, log_e_values, log_total
+from monitor.detectors.betting import BETS, e_values, grow
 from monitor.detectors.scores import (
     REST,
-    REST_WEIGHT,
     SLICE_WEIGHT,
+    Moments,
     bucket_scores,
     degrees_of_freedom,
+    moments,
     spread,
     variance,
 )
@@ -25,8 +27,11 @@ from monitor.detectors.scores import (
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Rows = Ints | slice
 
 LOW, HIGH = 0, 1
+_AGAINST = np.array([1.0, -1.0])
+"""Sign of what speaks against the null of LOW, and of HIGH."""
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 
@@ -49,11 +54,11 @@ class Limits(NamedTuple):
     tolerance: Floats
     """(S, 2) of LOW and HIGH."""
     per_day: Floats
-    """(S, 2) budget of false pages a day."""
+    """(S,) budget of false pages a day, of either side."""
     super_impressions: Floats
     """(S,) see :data:`RATE_SUPER_IMPRESSIONS`."""
-    timeout_ms: int
-    """A firing series that is neither proved again nor refuted for so long is let go."""
+    timeout_ms: Ints
+    """(S,) a firing series that is neither proved again nor refuted for so long is let go."""
 
 
 class State:
@@ -90,11 +95,13 @@ class State:
         """Events and weights of the rest, discounted."""
         self.rate_ms: Ints = np.zeros(none, np.int64)
         self.page: Floats = np.zeros((0, 2, len(BETS)))
-        """log M of each side's bets that something is wrong …"""
+        """M of each side's bets that something is wrong …"""
         self.resolve: Floats = np.zeros((0, 2, len(BETS)))
         """… and, while it fires, that nothing is any more."""
         self.proved_ms: Ints = np.zeros((0, 2), np.int64)
         """When the side last paged, or would have again; 0 while it is quiet."""
+        self._freedom: Floats = np.zeros(none)
+        """See :meth:`freedom`."""
 
     def __len__(self) -> int:
         """Number of series."""
@@ -105,52 +112,79 @@ class State:
         if count == len(self):
             return
         for name, held in list(vars(self).items()):
-            fill = -np.inf if name in {"page", "resolve"} else 0
-            new = np.full((count - len(held), *held.shape[1:]), fill, held.dtype)
+            new = np.zeros((count - len(held), *held.shape[1:]), held.dtype)
             setattr(self, name, np.concatenate((held, new)))
 
+    @classmethod
+    def joined(cls, parts: Sequence["State"]) -> "State":
+        """One state of all series of the parts, whose arrays become views of its: what it learns, they do."""
+        whole = cls(parts[0].block.shape[2])
+        for name in vars(whole):
+            setattr(whole, name, np.concatenate([vars(part)[name] for part in parts]))
+        begin = 0
+        for part in parts:
+            end = begin + len(part)
+            for name, joint in vars(whole).items():
+                setattr(part, name, joint[begin:end])
+            begin = end
+        return whole
+
+    def is_made_of(self, parts: Sequence["State"]) -> bool:
+        """Whether it was joined of these, and none of them has other arrays since."""
+        return len(self) == sum(map(len, parts)) and all(part.block.base is self.block for part in parts)
+
     def packed(self) -> dict[str, bytes]:
-        """The arrays as bytes, little-endian."""
-        return {name: array.astype(_order(name)).tobytes() for name, array in vars(self).items()}
+        """The arrays as bytes, little-endian; without what follows from others."""
+        return {name: vars(self)[name].astype(order).tobytes() for name, order in self._packed()}
+
+    def _packed(self) -> Iterator[tuple[str, str]]:
+        """Names of the arrays that are kept, and their types."""
+        for name in vars(self):
+            if not name.startswith("_"):
+                yield name, "<i8" if name.endswith("_ms") else "<f8"
 
     @classmethod
     def unpacked(cls, arrays: dict[str, bytes], count: int, buckets: int) -> "State":
         """Inverse of :meth:`packed`, of ``count`` series."""
         state = cls(buckets)
-        for name, none in list(vars(state).items()):
-            shape = (count, *none.shape[1:])
-            setattr(state, name, np.frombuffer(arrays[name], _order(name)).reshape(shape).copy())
+        for name, order in list(state._packed()):
+            shape = (count, *vars(state)[name].shape[1:])
+            setattr(state, name, np.frombuffer(arrays[name], order).reshape(shape).copy())
+        state._freedom = np.zeros(count)
+        state.learn_freedom(slice(None))
         return state
 
     def forget_evidence(self) -> None:
         """Make every side quiet, and keep what was learnt of variances and rates."""
-        self.page[:] = self.resolve[:] = -np.inf
+        self.page[:] = self.resolve[:] = 0.0
         self.proved_ms[:] = 0
 
-    def freedom(self, rows: Ints) -> Floats:
-        """(R,) degrees of freedom of the discounted variance (Satterthwaite 1946); 0 before there is one.
+    @property
+    def freedom(self) -> Floats:
+        """(S,) degrees of freedom of the discounted variance (Satterthwaite 1946); 0 before there is one.
 
         What counts is where the variance comes from: a slice that vanishes adds neither.
         """
+        return self._freedom
+
+    def learn_freedom(self, rows: Rows) -> None:
+        """Find it anew, after these rows have another variance."""
         total, doubt = _spread_at_parity(self.variance_spread[rows]), self.doubt[rows]
-        return np.divide(total**2, doubt, out=np.zeros_like(total), where=doubt > 0)
+        self._freedom[rows] = np.divide(total**2, doubt, out=np.zeros_like(total), where=doubt > 0)
 
     @property
     def firing(self) -> Flags:
         """(S, 2) which sides have paged and not been let go."""
         return np.asarray(self.proved_ms > 0)
 
-    def warm(self, rows: Ints) -> Flags:
-        """(R,) whether enough is known to judge the next block."""
-        return np.asarray((self.freedom(rows) >= LEAST_FREEDOM) & (self.rate[rows, 0] > 0))
+    @property
+    def warm(self) -> Flags:
+        """(S,) whether enough is known to judge the next block."""
+        return np.asarray((self._freedom >= LEAST_FREEDOM) & (self.rate[:, 0] > 0))
 
 
 def _spread_at_parity(spreads: Floats) -> Floats:
-    return variance(spreads, np.ones(len(spreads)))
-
-
-def _order(name: str) -> str:
-    return "<i8" if name.endswith("_ms") else "<f8"
+    return variance(spreads, np.ones((len(spreads), 1)))[:, 0]
 
 
 def take_pane(
@@ -164,92 +198,98 @@ def take_pane(
     state.block_start_ms[has & (state.block_start_ms == 0)] = start_ms
     begun = state.block_start_ms > 0
     full = (state.block_impressions >= BLOCK_IMPRESSIONS) | (end_ms - state.block_start_ms >= BLOCK_MS)
-    closing = np.flatnonzero(begun & full)
-    if not len(closing):
+    closing = begun & full
+    if not closing.any():
         return
-    judged = closing[state.warm(closing)]
-    for side in (LOW, HIGH):
-        asked = judged[np.isfinite(limits.tolerance[judged, side])]
-        if len(asked):
-            _judge(state, asked, side, end_ms, limits)
-    _learn(state, closing, end_ms, limits.super_impressions[closing])
+    rows = _rows(closing)
+    found, judged = moments(state.block[rows]), closing & state.warm
+    if judged.any():
+        _judge(state, _rows(judged), found.of(judged[rows]), end_ms, limits)
+    _learn(state, rows, found, end_ms)
+    long = end_ms - state.gathered_start_ms >= SUPER_MS
+    ripe = closing & long & (state.gathered_impressions >= limits.super_impressions)
+    if ripe.any():
+        _learn_variance(state, _rows(ripe), end_ms)
+
+
+def _rows(chosen: Flags) -> Rows:
+    """The chosen series; all of them as a slice, of which numpy takes views."""
+    return slice(None) if chosen.all() else np.flatnonzero(chosen)
 
 
 class _Odds(NamedTuple):
-    """What bets on R blocks need; see :func:`log_e_values`."""
+    """What decides over blocks, for either side: arrays (R, 2), see :func:`e_values`."""
 
     against: Floats
-    """(R, B) scores that speak against the null."""
+    """What speaks against the null."""
+    square: Floats
     variance: Floats
     kappa: Floats
     unit: Floats
 
-    def log_e(self, sign: int = 1) -> Floats:
-        """(R, J); of the opposite null with ``sign`` -1."""
-        return log_e_values(sign * self.against, self.variance, self.kappa, self.unit)
+    def e(self, sign: int = 1) -> Floats:
+        """(R, 2, J); of the opposite null with ``sign`` -1."""
+        return e_values(sign * self.against, self.square, self.variance, self.kappa, self.unit)
 
 
-def _odds(state: State, rows: Ints, side: int, tolerance: Floats) -> _Odds:
+def _odds(state: State, rows: Rows, found: Moments, tolerance: Floats) -> _Odds:
     """From the blocks of the rows, and what was learnt before them."""
     rate = state.rate[rows, 0] / state.rate[rows, 1]
-    against = bucket_scores(state.block[rows], tolerance, rate) * (1 if side == LOW else -1)
-    long_run = variance(state.variance_spread[rows], tolerance)
-    inside = variance(state.block_spread[rows], tolerance)
+    low, square = bucket_scores(found, tolerance, rate)
+    spreads = np.array((state.variance_spread[rows], state.block_spread[rows]))
+    long_run, inside = variance(spreads, tolerance)
     kappa = np.maximum(np.divide(long_run, inside, out=np.ones_like(inside), where=inside > 0), 1.0)
-    q = long_run / state.weight[rows] * (1 + np.sqrt(2 / state.freedom(rows)))
-    unit = np.divide(tolerance * rate, q, out=np.zeros_like(q), where=q > 0)
-    return _Odds(against, state.block[rows, SLICE_WEIGHT].sum(axis=1) * q, kappa, unit)
+    q = long_run * ((1 + np.sqrt(2 / state.freedom[rows])) / state.weight[rows])[:, None]
+    unit = np.divide(tolerance * rate[:, None], q, out=np.zeros_like(q), where=q > 0)
+    return _Odds(low * _AGAINST, square, found.sums[SLICE_WEIGHT, :, None] * q, kappa, unit)
 
 
-def _judge(state: State, rows: Ints, side: int, end_ms: int, limits: Limits) -> None:
+def _judge(state: State, rows: Rows, found: Moments, end_ms: int, limits: Limits) -> None:
     """Bet on the blocks of the rows, and let sides page, or be quiet again."""
-    odds = _odds(state, rows, side, limits.tolerance[rows, side])
-    days = state.block_ms[rows] / DAY_MS
-    page = grow(state.page[rows, side], days * limits.per_day[rows, side], odds.log_e())
-    proved = log_total(page) >= 0
-
-    firing, since_ms = state.firing[rows, side], state.proved_ms[rows, side]
-    back = np.full_like(page, -np.inf)
+    tolerance = limits.tolerance[rows]
+    asked, odds = np.isfinite(tolerance), _odds(state, rows, found, tolerance)
+    days = state.block_ms[rows, None] / DAY_MS
+    page = grow(state.page[rows], days * limits.per_day[rows, None], odds.e())
+    since_ms = state.proved_ms[rows].copy()
+    firing, proved = asked & (since_ms > 0), asked & (page.sum(axis=2) >= 1)
+    anew = proved
     if firing.any():
-        all_clear = grow(state.resolve[rows, side], days * RESOLVE_PER_DAY, odds.log_e(-1))
-        back = np.where(firing[:, None], all_clear, back)
-    refuted = (log_total(back) >= 0) | (end_ms - since_ms >= limits.timeout_ms)
-    over = firing & ~proved & refuted
+        grown = grow(state.resolve[rows], days * RESOLVE_PER_DAY, odds.e(-1))
+        refuted = (grown.sum(axis=2) >= 1) | (end_ms - since_ms >= limits.timeout_ms[rows, None])
+        over = firing & ~proved & refuted
+        anew, since_ms[over] = proved | over, 0
+        grown[anew] = 0.0
+        state.resolve[rows] = np.where(firing[..., None], grown, state.resolve[rows])
+    page[anew] = 0.0
+    since_ms[proved] = end_ms
+    state.page[rows] = np.where(asked[..., None], page, state.page[rows])
+    state.proved_ms[rows] = since_ms
 
-    anew = (proved | over)[:, None]
-    state.page[rows, side] = np.where(anew, -np.inf, page)
-    state.resolve[rows, side] = np.where(anew, -np.inf, back)
-    state.proved_ms[rows, side] = np.where(proved, end_ms, np.where(over, 0, since_ms))
 
-
-def _learn(state: State, rows: Ints, end_ms: int, super_impressions: Floats) -> None:
+def _learn(state: State, rows: Rows, found: Moments, end_ms: int) -> None:
     """Put the blocks of the rows into rate and super-block, and begin new ones."""
-    block = state.block[rows]
     kept = 0.5 ** ((end_ms - state.rate_ms[rows]) / RATE_HALF_LIFE_MS)
-    state.rate[rows] = kept[:, None] * state.rate[rows] + block[:, (REST, REST_WEIGHT)].sum(axis=2)
+    state.rate[rows] = kept[:, None] * state.rate[rows] + found.sums[REST:].T
     state.rate_ms[rows] = end_ms
     new = state.gathered_start_ms[rows] == 0
     state.gathered_start_ms[rows] = np.where(new, state.block_start_ms[rows], state.gathered_start_ms[rows])
-    state.gathered[rows] += block
+    state.gathered[rows] += state.block[rows]
     state.gathered_impressions[rows] += state.block_impressions[rows]
-    state.gathered_spread[rows] += spread(block)
+    state.gathered_spread[rows] += spread(found, state.block.shape[2])
     for name in ("block", "block_impressions", "block_ms", "block_start_ms"):
         getattr(state, name)[rows] = 0
-    long = end_ms - state.gathered_start_ms[rows] >= SUPER_MS
-    ripe = rows[long & (state.gathered_impressions[rows] >= super_impressions)]
-    if len(ripe):
-        _learn_variance(state, ripe, end_ms)
 
 
-def _learn_variance(state: State, rows: Ints, end_ms: int) -> None:
+def _learn_variance(state: State, rows: Rows, end_ms: int) -> None:
     """Put the super-blocks of the rows into the discounted variance."""
     gathered = state.gathered[rows]
-    new, freedom = spread(gathered), degrees_of_freedom(gathered)
+    new, freedom = spread(moments(gathered), gathered.shape[2]), degrees_of_freedom(gathered)
     kept = 0.5 ** ((end_ms - state.learnt_ms[rows]) / VARIANCE_HALF_LIFE_MS)
     state.variance_spread[rows] = kept[:, None] * state.variance_spread[rows] + new
     state.block_spread[rows] = kept[:, None] * state.block_spread[rows] + state.gathered_spread[rows]
     state.weight[rows] = kept * state.weight[rows] + gathered[:, SLICE_WEIGHT].sum(axis=1)
     state.doubt[rows] = kept**2 * state.doubt[rows] + _spread_at_parity(new) ** 2 / freedom
     state.learnt_ms[rows] = end_ms
+    state.learn_freedom(rows)
     for name in ("gathered", "gathered_impressions", "gathered_start_ms", "gathered_spread"):
         getattr(state, name)[rows] = 0

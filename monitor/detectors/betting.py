@@ -28,36 +28,30 @@ MOST_PER_BLOCK = 3.0
 """What one block adds to log M at most, in nats: a page needs at least half a dozen of them."""
 
 
-def log_e_values(scores: Floats, variance: Floats, kappa: Floats, unit: Floats) -> Floats:
-    """Logarithms of the bets' E, (S, J).
+def e_values(total: Floats, square: Floats, variance: Floats, kappa: Floats, unit: Floats) -> Floats:
+    """The bets' E; arguments of any one shape, the result has a last axis more, of J.
 
     Args:
-        scores: (S, B) of a block, positive against the null.
-        variance: (S,) V, from earlier blocks only.
-        kappa: (S,) at least 1: variance over the long run, over that inside of blocks.
-        unit: (S,) rate / q, with q = V per weight: a bet is BETS * unit.
+        total: G of a block, positive against the null.
+        square: sum of its bucket scores' squares.
+        variance: V, from earlier blocks only.
+        kappa: at least 1: variance over the long run, over that inside of blocks.
+        unit: rate / q, with q = V per weight: a bet is BETS * unit.
 
     >>> one = np.ones(1)
-    >>> log_e_values(np.array([[1.0, 3.0]]), 4 * one, one, one).round(3)[0, -2:].tolist()
+    >>> np.log(e_values(4 * one, 10 * one, 4 * one, one, one)).round(3)[0, -2:].tolist()
     [1.12, 1.28]
     """
-    bets = unit[:, None] * BETS
-    total = scores.sum(axis=1)[:, None]
-    penalty = (3 * variance + (scores**2).sum(axis=1) - variance / kappa) / 6
-    return np.asarray(np.minimum(bets * total - bets**2 * penalty[:, None], MOST_PER_BLOCK))
+    bets = unit[..., None] * BETS
+    penalty = (3 * variance + square - variance / kappa) / 6
+    log_e = bets * total[..., None] - bets**2 * penalty[..., None]
+    return np.asarray(np.exp(np.minimum(log_e, MOST_PER_BLOCK)))
 
 
-def grow(log_m: Floats, injected: Floats, log_e: Floats) -> Floats:
-    """(M + injected / J) * E for each of J bets, in logarithms; ``injected`` has the shape of the series.
+def grow(m: Floats, injected: Floats, e: Floats) -> Floats:
+    """(M + injected / J) * E for each of J bets; ``injected`` has the shape of the series.
 
-    >>> grow(np.full((1, 2), -np.inf), np.array([2.0]), np.zeros((1, 2))).tolist()
-    [[0.0, 0.0]]
+    >>> grow(np.zeros((1, 2)), np.array([2.0]), np.full((1, 2), 3.0)).tolist()
+    [[3.0, 3.0]]
     """
-    with np.errstate(divide="ignore"):
-        each = np.log(injected / log_m.shape[-1])
-    return np.asarray(np.logaddexp(log_m, each[..., None]) + log_e)
-
-
-def log_total(log_m: Floats) -> Floats:
-    """Logarithm of the sum over bets."""
-    return np.asarray(np.logaddexp.reduce(log_m, axis=-1))
+    return np.asarray((m + injected[..., None] / m.shape[-1]) * e)

@@ -6,6 +6,8 @@ other parameters for every slice; residuals do not.
 """
 
 import pickle
+from math import sqrt
+from struct import pack
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -28,6 +30,9 @@ _DECAY = 0.98
 """Weight of the past in the running variance (half-life 34 panes)."""
 _RECENT = 0.2
 """Weight of the newest residual in the running mean that says when a drift is over."""
+_LATEST = 128
+"""So many of the last residuals are kept; KSWIN looks at a hundred."""
+_HALF = "<f2"
 _KSWIN_SEED = 1
 """KSWIN draws what it compares; with a seed the same panes give the same answers."""
 
@@ -71,6 +76,8 @@ class SeriesState(Struct):
     """Running mean of the latest residuals."""
     drifted: int = 0
     """-1 or 1 while drifted to that side."""
+    latest: bytes = b""
+    """The last residuals that the detector saw, half precision: another version of river sees them again."""
 
 
 class _Dump(Struct):
@@ -139,32 +146,33 @@ class DriftDetector:
 
     def update(self, block: Block, ratios: Ratios) -> Evidence:  # noqa: ARG002 - it looks at panes only
         """Feed each slice's residual of the pane, and say which slices have drifted and not come back."""
-        found = residuals(block.pane, block.is_share)
-        count = len(block.slices)
-        status = np.full(count, Status.INSUFFICIENT, dtype=np.int64)
-        direction = np.zeros(count, dtype=np.int64)
-        evidence = np.zeros(count)
-        for i, slice_ in enumerate(block.slices):
-            state = self._series.get(slice_)
-            if state is None:
-                state = self._series[slice_] = SeriesState(b"")
-                self._live[slice_] = self._new()
-            self._feed(slice_, state, *(float(x[i]) for x in found))
-            if state.panes >= WARM_UP_PANES and block.enough[i]:
-                status[i] = Status.BREACH if state.drifted else Status.OK
-                direction[i] = state.drifted
-                evidence[i] = state.recent
-        return Evidence(status, direction, evidence)
+        numbers = (x.tolist() for x in residuals(block.pane, block.is_share))
+        columns = zip(block.slices, *numbers, strict=True)
+        states = [self._feed(*each) for each in columns]
+        judged = block.enough & (np.array([state.panes for state in states]) >= WARM_UP_PANES)
+        drifted = np.where(judged, [state.drifted for state in states], 0)
+        found = np.where(drifted != 0, int(Status.BREACH), int(Status.OK))
+        return Evidence(
+            np.where(judged, found, int(Status.INSUFFICIENT)),
+            drifted,
+            np.where(judged, [state.recent for state in states], 0.0),
+        )
 
-    def _feed(self, slice_: str, state: SeriesState, score: float, weight: float, variance: float) -> None:
+    def _feed(self, slice_: str, score: float, weight: float, variance: float) -> SeriesState:
+        """Take one slice's residual of a pane, and return its state."""
+        state = self._series.get(slice_)
+        if state is None:
+            state = self._series[slice_] = SeriesState(b"")
+            self._live[slice_] = self._new()
         if weight <= 0:
-            return
+            return state
         expected = weight * state.variance / state.weight if state.weight else 0.0
         if state.panes >= WARM_UP_PANES and expected > 0:
-            z = float(np.clip(score / np.sqrt(expected), -10.0, 10.0))
+            z = min(max(score / sqrt(expected), -10.0), 10.0)  # numpy is slow with single numbers
             state.recent += _RECENT * (z - state.recent)
             detector = self._live[slice_]
             detector.update(z)
+            state.latest = (state.latest + pack("<e", z))[-2 * _LATEST :]
             if detector.drift_detected:
                 state.drifted = 1 if state.recent > 0 else -1
             if state.drifted * state.recent < self._spec.clear:
@@ -172,6 +180,7 @@ class DriftDetector:
         state.variance = _DECAY * state.variance + variance
         state.weight = _DECAY * state.weight + weight
         state.panes += 1
+        return state
 
     def dump(self) -> bytes:
         """All slices' state. river's objects are pickled: the topic that holds them must be trusted."""
@@ -180,7 +189,7 @@ class DriftDetector:
         return msgspec.msgpack.encode(_Dump(VERSION, _RIVER_VERSION, self._series))
 
     def restore(self, data: bytes) -> None:
-        """Bring back a dump; river objects of another version of river start anew, variances stay."""
+        """Bring back a dump. Of another version of river, detectors see the last residuals again."""
         if not data:
             return
         dump = msgspec.msgpack.decode(data, type=_Dump)
@@ -188,5 +197,9 @@ class DriftDetector:
             return
         self._series = dump.series
         for slice_, state in dump.series.items():
-            same = dump.river == _RIVER_VERSION
-            self._live[slice_] = pickle.loads(state.detector) if same else self._new()
+            if dump.river == _RIVER_VERSION:
+                self._live[slice_] = pickle.loads(state.detector)
+                continue
+            detector = self._live[slice_] = self._new()
+            for z in np.frombuffer(state.latest, _HALF).tolist():
+                detector.update(z)

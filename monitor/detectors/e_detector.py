@@ -5,7 +5,9 @@ Here slices get their places in the arrays, their limits and their budget, and t
 """
 
 import zlib
+from collections.abc import Sequence
 from math import nan
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,16 +26,16 @@ from monitor.detectors.bank import (
     take_pane,
 )
 from monitor.detectors.base import Block, Evidence, Floats, Status
-from monitor.detectors.betting import log_total
 from monitor.detectors.scores import rate_scores, share_scores
 from monitor.estimates import Ratios, Terms, jackknife_se
 
 Ints = NDArray[np.int64]
 
-VERSION = 1
+VERSION = 2
 BASELINE_ERRORS = 2.0
 """Standard errors of a learnt reference by which it widens the tolerance: its own error is no disparity."""
-_MOST = 20.0
+_LEAST = 1e-20
+"""Evidence below it is none."""
 
 
 class _Dump(Struct):
@@ -60,49 +62,61 @@ class EDetector:
         self._slices: dict[str, int] = {}
         self._state: State | None = None
         self._tolerance: tuple[float | None, float | None] = (None, None)
-        self._per_slice: Floats = np.zeros(0)  # of the allowance; known again when a slice is new
+        # of the latest block: its slices, their places in the state, and every slice's part of the allowance
+        self._latest: list[str] = []
+        self._rows: Ints = np.zeros(0, np.int64)
+        self._per_slice: Floats = np.zeros(0)
+        self._error_of: Floats | None = None  # the latest reference, and its standard error
+        self._error: Floats = np.zeros(0)
 
     def update(self, block: Block, ratios: Ratios) -> Evidence:  # noqa: ARG002 - it looks at panes only
         """Take a closed pane, and say which slices fire."""
-        state = self._state_for(block)
-        rows = np.array([self._slices[slice_] for slice_ in block.slices], dtype=np.int64)
-        scores, impressions = np.zeros((len(state), *state.block.shape[1:])), np.zeros(len(state))
-        scores[rows], impressions[rows] = _scores(block), _smaller_group(block)
-        take_pane(state, scores, impressions, block.start_ms, block.end_ms, self._limits(block, rows))
-        return _answer(state, rows)
+        return Together().update([(self, block)])[0]
 
     def _state_for(self, block: Block) -> State:
         """The state with a place for each slice of the block, under the block's tolerance."""
         if self._state is None:
             self._state = State(block.pane.a.shape[1])
         state = self._state
-        for slice_ in block.slices:
-            self._slices.setdefault(slice_, len(self._slices))
-        state.grow_to(len(self._slices))
+        if block.slices != self._latest:
+            for slice_ in block.slices:
+                self._slices.setdefault(slice_, len(self._slices))
+            state.grow_to(len(self._slices))
+            self._latest = list(block.slices)
+            self._rows = np.array([self._slices[slice_] for slice_ in block.slices], dtype=np.int64)
+            self._per_slice = np.array(self._allowance.of(list(self._slices)))
         tolerance = (block.tolerance.low, block.tolerance.high)
         if tolerance != self._tolerance:  # evidence against one limit says nothing of another
             self._tolerance = tolerance
             state.forget_evidence()
         return state
 
-    def _limits(self, block: Block, rows: Ints) -> Limits:
-        """Tolerances, widened by the reference's own error, and each series' part of the budget."""
-        count = len(self._slices)
+    def look(self, block: Block) -> "_Look":
+        """What :func:`take_pane` is to be told of a closed pane."""
+        state, rows = self._state_for(block), self._rows
+        count = len(state)
         low, high = (nan if limit is None else limit for limit in self._tolerance)
-        error = BASELINE_ERRORS * _reference_error(block.pane) if block.is_share else 0.0
-        tolerance = np.full((count, 2), nan)
-        tolerance[rows, LOW], tolerance[rows, HIGH] = low * np.exp(-error), high * np.exp(error)
+        error = BASELINE_ERRORS * self._reference_error(block.pane) if block.is_share else np.zeros(len(rows))
+        tolerance = np.array((low * np.exp(-error), high * np.exp(error))).T
         sides = max(sum(limit is not None for limit in self._tolerance), 1)
-        if len(self._per_slice) != count:
-            self._per_slice = np.array(self._allowance.of(list(self._slices)))
-        per_slice = self._per_slice / sides
         least = SHARE_SUPER_IMPRESSIONS if block.is_share else RATE_SUPER_IMPRESSIONS
-        return Limits(
-            tolerance,
-            np.repeat(per_slice[:, None], 2, axis=1),
+        limits = Limits(
+            _placed(tolerance, rows, count, nan),
+            self._per_slice / sides,
             np.full(count, least),
-            self._spec.timeout,
+            np.full(count, self._spec.timeout),
         )
+        scores, impressions = (_placed(x, rows, count) for x in (_scores(block), _smaller_group(block)))
+        return _Look(state, scores, impressions, limits, rows)
+
+    def _reference_error(self, pane: Terms) -> Floats:
+        """(S,) standard error of the logarithm of the reference share: 0 of fixed ones, NaN without one."""
+        if self._error_of is not pane.c:
+            part, whole = (x.sum(axis=1, keepdims=True) - x for x in (pane.c, pane.d))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                error = jackknife_se(np.log(part / whole))
+            self._error_of, self._error = pane.c, np.where(np.isfinite(error), error, nan)
+        return self._error
 
     def dump(self) -> bytes:
         """All slices' state, compressed; plain arrays, no pickles."""
@@ -117,12 +131,24 @@ class EDetector:
         if not data:
             return
         dump = msgspec.msgpack.decode(zlib.decompress(data), type=_Dump)
-        if dump.version != VERSION:
+        if not 1 <= dump.version <= VERSION:
             return
         self._state = State.unpacked(dump.arrays, len(dump.slices), dump.buckets)
+        if dump.version == 1:  # which kept logarithms of M
+            for evidence in (self._state.page, self._state.resolve):
+                np.exp(evidence, out=evidence)
         self._tolerance = dump.tolerance
         self._slices = {slice_: place for place, slice_ in enumerate(dump.slices)}
-        self._per_slice = np.zeros(0)
+        self._latest = []
+
+
+def _placed(found: Floats, rows: Ints, count: int, other: float = 0.0) -> Floats:
+    """What was found of the rows, as an array of all ``count`` series that has ``other`` elsewhere."""
+    if len(rows) == count and (rows[:-1] < rows[1:]).all():
+        return found
+    placed = np.full((count, *found.shape[1:]), other)
+    placed[rows] = found
+    return placed
 
 
 def _scores(block: Block) -> Floats:
@@ -142,14 +168,6 @@ def _shares(part: Floats, whole: Floats) -> Floats:
     return np.asarray(np.divide(part.sum(axis=1), total, out=np.zeros_like(total), where=total > 0))
 
 
-def _reference_error(pane: Terms) -> Floats:
-    """(S,) standard error of the logarithm of the reference share: 0 of fixed ones, NaN without one."""
-    part, whole = (x.sum(axis=1, keepdims=True) - x for x in (pane.c, pane.d))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = jackknife_se(np.log(part) - np.log(whole))
-    return np.asarray(np.where(np.isfinite(error), error, nan))
-
-
 def _smaller_group(block: Block) -> Floats:
     """(S,) impressions of slice or rest; of shares what the reference expects, never what was seen."""
     if not block.is_share:
@@ -158,15 +176,56 @@ def _smaller_group(block: Block) -> Floats:
     return np.asarray(block.impressions.sum() * np.minimum(share, 1 - share))
 
 
-def _answer(state: State, rows: Ints) -> Evidence:
-    firing, proved = state.firing[rows], state.proved_ms[rows]
-    fires = firing.any(axis=1)
-    side = np.where(fires, np.argmax(proved, axis=1), np.argmax(log_total(state.page[rows]), axis=1))
-    each = np.arange(len(rows))
-    ln = np.where(fires, -log_total(state.resolve[rows])[each, side], log_total(state.page[rows])[each, side])
-    known = np.where(state.warm(rows), Status.OK, Status.INSUFFICIENT)
+class _Look(NamedTuple):
+    """What one detector asks of :func:`take_pane`."""
+
+    state: State
+    scores: Floats
+    impressions: Floats
+    limits: Limits
+    rows: Ints
+    """Places of the block's slices in all of these."""
+
+
+class Together:
+    """E-detectors that take the same panes at once: numpy is fast with many series, not with few."""
+
+    def __init__(self) -> None:
+        """Of no detectors yet."""
+        self._whole: State | None = None
+
+    def update(self, asked: Sequence[tuple[EDetector, Block]]) -> list[Evidence]:
+        """What each says of its block, all of the same pane."""
+        if not asked:
+            return []
+        looks = [detector.look(block) for detector, block in asked]
+        whole = self._joined([look.state for look in looks])
+        scores = np.concatenate([look.scores for look in looks])
+        impressions = np.concatenate([look.impressions for look in looks])
+        limits = Limits(*(np.concatenate(x) for x in zip(*(look.limits for look in looks), strict=True)))
+        pane = asked[0][1]
+        take_pane(whole, scores, impressions, pane.start_ms, pane.end_ms, limits)
+        answer, end, found = _answer(whole), 0, []
+        for look in looks:
+            begin, end = end, end + len(look.state)
+            rows = begin + look.rows
+            found.append(Evidence(answer.status[rows], answer.direction[rows], answer.evidence[rows]))
+        return found
+
+    def _joined(self, parts: list[State]) -> State:
+        """The state of all series; the one of the last pane, unless a part is another or has grown."""
+        if self._whole is None or not self._whole.is_made_of(parts):
+            self._whole = State.joined(parts)
+        return self._whole
+
+
+def _answer(state: State) -> Evidence:
+    proved = state.proved_ms
+    fires, high = proved.max(axis=1) > 0, proved[:, HIGH] > proved[:, LOW]
+    page, resolve = (np.log10(np.maximum(m.sum(axis=2), _LEAST)) for m in (state.page, state.resolve))
+    known = np.where(state.warm, int(Status.OK), int(Status.INSUFFICIENT))
     return Evidence(
-        np.where(fires, Status.BREACH, known).astype(np.int64),
-        np.where(fires, np.where(side == LOW, -1, 1), 0).astype(np.int64),
-        np.clip(ln / np.log(10), -_MOST, _MOST),
+        np.where(fires, int(Status.BREACH), known),
+        np.where(fires, np.where(high, 1, -1), 0),
+        np.where(fires, -np.where(high, resolve[:, HIGH], resolve[:, LOW]), page.max(axis=1)),
     )

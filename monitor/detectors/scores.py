@@ -9,6 +9,8 @@ the weight of the slice, and those of what it is held against. With W the weight
 so that either weight sums to W over the buckets, SLICE / W is the slice's rate and REST / W that of the rest.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,8 @@ from monitor.estimates import freedom
 Floats = NDArray[np.float64]
 
 SLICE, SLICE_WEIGHT, REST, REST_WEIGHT = range(4)
+_ROUNDING = 1e-12
+"""Part of the squares of what is left of which is none: a millionth of it."""
 
 
 def rate_scores(events: Floats, trials: Floats, rest_events: Floats, rest_trials: Floats) -> Floats:
@@ -32,10 +36,13 @@ def rate_scores(events: Floats, trials: Floats, rest_events: Floats, rest_trials
     n, m = trials.sum(axis=2), rest_trials.sum(axis=2)
     both = (n > 0) & (m > 0)
     weight = np.divide(n * m, n + m, out=np.zeros_like(n), where=both)
-    mine = np.divide(weight, n, out=np.zeros_like(n), where=both)[..., None]
-    theirs = np.divide(weight, m, out=np.zeros_like(n), where=both)[..., None]
-    parts = (mine * events, mine * trials, theirs * rest_events, theirs * rest_trials)
-    return np.stack([part.sum(axis=1) for part in parts], axis=1)
+    mine = np.divide(weight, n, out=np.zeros_like(n), where=both)
+    theirs = np.divide(weight, m, out=np.zeros_like(n), where=both)
+    scores = np.empty((len(n), 4, trials.shape[2]))
+    parts = ((mine, events), (mine, trials), (theirs, rest_events), (theirs, rest_trials))
+    for place, (scale, part) in enumerate(parts):
+        np.einsum("sk,skb->sb", scale, part, out=scores[:, place])
+    return scores
 
 
 def share_scores(part: Floats, whole: Floats, share: Floats) -> Floats:
@@ -49,56 +56,94 @@ def share_scores(part: Floats, whole: Floats, share: Floats) -> Floats:
     >>> share_scores(np.array([[1.0, 2.0]]), np.array([[10.0, 10.0]]), np.array([0.2])).tolist()
     [[[1.0, 2.0], [10.0, 10.0], [2.0, 2.0], [10.0, 10.0]]]
     """
-    scores = np.stack([part, whole, share[:, None] * whole, whole], axis=1)
-    return np.where((share > 0)[:, None, None], scores, 0.0)
+    scores = np.empty((len(part), 4, part.shape[1]))
+    scores[:, SLICE], scores[:, SLICE_WEIGHT], scores[:, REST_WEIGHT] = part, whole, whole
+    np.multiply(share[:, None], whole, out=scores[:, REST])
+    scores[~(share > 0)] = 0.0
+    return scores
 
 
-def bucket_scores(scores: Floats, tolerance: Floats, rate: Floats) -> Floats:
-    """How much too little the slice got in each bucket, (S, B); the sum is G = W * (tolerance * r_R - r_A).
+class Moments(NamedTuple):
+    """Sums of scores over buckets, (4, S), and of their products, (4, 4, S)."""
+
+    sums: Floats
+    products: Floats
+
+    def of(self, rows: NDArray[np.bool_]) -> "Moments":
+        """Those of some series."""
+        return Moments(self.sums[:, rows], self.products[:, :, rows])
+
+
+def moments(scores: Floats) -> Moments:
+    """Of (S, 4, B): all that bets and variances need to know, whatever the tolerance.
+
+    >>> moments(np.array([[[1.0, 2.0], [3.0, 3.0], [0.0, 0.0], [0.0, 0.0]]])).products[:2, :2, 0].tolist()
+    [[5.0, 9.0], [9.0, 18.0]]
+    """
+    products = scores @ scores.transpose(0, 2, 1)
+    return Moments(scores.sum(axis=2).T, np.ascontiguousarray(products.transpose(1, 2, 0)))
+
+
+def bucket_scores(of: Moments, tolerance: Floats, rate: Floats) -> tuple[Floats, Floats]:
+    """How much too little the slice got for T tolerances: sum and sum of squares over buckets, (S, T).
 
     Each bucket is centred at ``rate`` (S,), a rate of the rest that was known before:
-    tolerance * (REST - rate * REST_WEIGHT) - (SLICE - tolerance * rate * SLICE_WEIGHT). When the disparity is
-    exactly ``tolerance`` (S,), every bucket's mean is about 0, whatever its number of impressions.
+    u_b = tolerance * (REST - rate * REST_WEIGHT) - (SLICE - tolerance * rate * SLICE_WEIGHT). When the
+    disparity is exactly ``tolerance`` (S, T), every bucket's mean is about 0, whatever its number of
+    impressions. The sum is G = W * (tolerance * r_R - r_A).
+
+    >>> of = moments(np.array([[[1.0, 2.0], [9.0, 1.0], [2.0, 2.0], [5.0, 5.0]]]))
+    >>> [found.round(9).tolist() for found in bucket_scores(of, np.array([[0.5]]), np.array([0.4]))]
+    [[[-1.0]], [[3.88]]]
     """
-    limit, centre = tolerance[:, None], rate[:, None]
-    theirs = scores[:, REST] - centre * scores[:, REST_WEIGHT]
-    mine = scores[:, SLICE] - limit * centre * scores[:, SLICE_WEIGHT]
-    return np.asarray(limit * theirs - mine)
+    (aa, ac, ar, aw), (_, cc, cr, cw), (_, _, rr, rw), (_, _, _, ww) = of.products[..., None]
+    a, c, r, w = of.sums[..., None]
+    centre = tolerance * rate[:, None]
+    total = tolerance * r - a + centre * (c - w)
+    square = aa + tolerance * (tolerance * rr - 2 * ar)
+    square += centre * (2 * (tolerance * (cr - rw) - ac + aw) + centre * (cc - 2 * cw + ww))
+    return np.asarray(total), np.maximum(square, 0.0)
 
 
-def residuals(scores: Floats) -> tuple[Floats, Floats]:
-    """Residuals of slice and rest in each bucket, from their own rates; (S, B) each."""
-    found = []
-    for events, weight in ((SLICE, SLICE_WEIGHT), (REST, REST_WEIGHT)):
-        total = scores[:, weight].sum(axis=1)
-        level = np.divide(scores[:, events].sum(axis=1), total, out=np.zeros_like(total), where=total > 0)
-        found.append(scores[:, events] - scores[:, weight] * level[:, None])
-    return found[0], found[1]
+def _levels(sums: Floats) -> Floats:
+    """(2, S) rates of slice and rest, from sums (4, S); 0 of nothing."""
+    events, weights = sums[::2], sums[1::2]
+    return np.divide(events, weights, out=np.zeros(events.shape), where=weights > 0)
 
 
-def spread(scores: Floats) -> Floats:
+def spread(of: Moments, buckets: int) -> Floats:
     """Variances and covariance of the slice's and the rest's sum over buckets: (S, 3).
 
     B / (B-1) times the sums of squared residuals, of their products, of squared residuals of the rest;
-    :func:`variance` makes the variance of G of them for any tolerance.
+    :func:`variance` makes the variance of G of them for any tolerance. Residuals below a millionth of what
+    they are left of are rounding, and none.
     """
-    mine, rest = residuals(scores)
-    buckets = mine.shape[1]
-    sums = np.stack([(mine**2).sum(axis=1), (mine * rest).sum(axis=1), (rest**2).sum(axis=1)], axis=1)
-    return np.asarray(buckets / (buckets - 1) * sums)
+    (aa, ac, ar, aw), (_, cc, cr, cw), (_, _, rr, rw), (_, _, _, ww) = of.products
+    level, rest_level = _levels(of.sums)
+    mine = aa - level * (2 * ac - level * cc)
+    rest = rr - rest_level * (2 * rw - rest_level * ww)
+    both = ar - rest_level * aw - level * (cr - rest_level * cw)
+    mine = np.where(mine > _ROUNDING * aa, mine, 0.0)
+    rest = np.where(rest > _ROUNDING * rr, rest, 0.0)
+    both = np.where((mine > 0) & (rest > 0), both, 0.0)
+    return np.asarray(buckets / (buckets - 1) * np.array((mine, both, rest)).T)
 
 
 def variance(spreads: Floats, tolerance: Floats) -> Floats:
-    """Variance of G = tolerance * rest - slice, (S,): R = B/(B-1) * sum of U_b squared.
+    """Variance of G = tolerance * rest - slice for T tolerances, (..., S, T), from spreads (..., S, 3).
 
-    >>> variance(np.array([[4.0, 1.0, 2.0]]), np.array([0.5])).tolist()
-    [3.5]
+    R = B/(B-1) * sum of U_b squared.
+
+    >>> variance(np.array([[4.0, 1.0, 2.0]]), np.array([[0.5, 1.0]])).tolist()
+    [[3.5, 4.0]]
     """
-    mine, both, rest = spreads.T
-    return np.asarray(np.maximum(tolerance**2 * rest - 2 * tolerance * both + mine, 0.0))
+    mine, both, rest = (spreads[..., i : i + 1] for i in range(3))
+    return np.asarray(np.maximum(tolerance * (tolerance * rest - 2 * both) + mine, 0.0))
 
 
 def degrees_of_freedom(scores: Floats) -> Floats:
     """Of a variance between buckets, (S,): B-1 of normal residuals, fewer when few buckets hold most."""
-    mine, rest = residuals(scores)
+    level, rest_level = _levels(scores.sum(axis=2).T)[..., None]
+    mine = scores[:, SLICE] - level * scores[:, SLICE_WEIGHT]
+    rest = scores[:, REST] - rest_level * scores[:, REST_WEIGHT]
     return freedom(rest - mine, 1)

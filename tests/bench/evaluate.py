@@ -76,9 +76,8 @@ def filled(config: Config, surface: str) -> SurfaceWatch:
     for minute in range(60):
         shape = (SLICES, config.limits.buckets)
         shown = chance.poisson(30, shape)
-        sums = np.stack(
-            [shown, shown * 430_000, chance.binomial(shown, 0.4), chance.binomial(shown, 0.05)], axis=2
-        )
+        exposure = chance.normal(430_000 * shown, 200_000 * np.sqrt(shown)).astype(np.int64)
+        sums = np.stack([shown, exposure, chance.binomial(shown, 0.4), chance.binomial(shown, 0.05)], axis=2)
         entries = Sparse(np.arange(sums.size), sums.reshape(-1))
         change = panes.projections.project(entries)
         series.replace(START_MS + minute * MINUTE_MS, {"bench": entries}, change)
@@ -131,8 +130,8 @@ def measure(repeats: int) -> dict[str, float]:
 
         def judge(repeat: int, watches: list[SurfaceWatch] = watches) -> None:
             for watch in watches:
-                for each in watch.judges:
-                    each.judge(closed_pane(watch, end_of(repeat)))
+                for same in watch.by_window.values():
+                    same.judge([closed_pane(watch, end_of(repeat)) for _ in same.judges])
 
         name = "+".join(detectors)
         found[f"verdicts, {name}, ms"] = median_ms(judge, repeats, WARM_UP_PANES + 1)

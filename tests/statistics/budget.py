@@ -116,7 +116,7 @@ def judge(
     per_day = np.repeat(np.array(budgets) / MONTH_DAYS / count / 2, count)
     parity = np.ones((count * copies, 2))
     least = np.repeat((RATE_SUPER_IMPRESSIONS, SHARE_SUPER_IMPRESSIONS), (len(series), len(steady)))
-    limits = Limits(parity, np.repeat(per_day[:, None], 2, axis=1), np.tile(least, copies), 7 * DAY_MS)
+    limits = Limits(parity, per_day, np.tile(least, copies), np.full(len(per_day), 7 * DAY_MS))
     pages = np.zeros((count * copies, 2), dtype=np.int64)
     restarts = np.random.default_rng(seed).random(days * DAY) < 0.5 / DAY
     minute = 0

@@ -100,7 +100,10 @@ def measure(case: Case, runs: int, seed: int, say: Callable[[str], None]) -> Del
     state.grow_to(runs)
     least = SHARE_SUPER_IMPRESSIONS if case.of_share else RATE_SUPER_IMPRESSIONS
     limits = Limits(
-        np.tile((1.0, np.nan), (runs, 1)), np.full((runs, 2), PER_DAY), np.full(runs, least), 7 * DAY_MS
+        np.tile((1.0, np.nan), (runs, 1)),
+        np.full(runs, PER_DAY),
+        np.full(runs, least),
+        np.full(runs, 7 * DAY_MS),
     )
     steady: Ints = np.arange(runs)
     which = slice(runs, None) if case.of_share else slice(runs)
@@ -109,7 +112,7 @@ def measure(case: Case, runs: int, seed: int, say: Callable[[str], None]) -> Del
         coarse = coarser(stretch, case.pane)
         for row in range(len(coarse.impressions)):
             if minute <= changed < minute + case.pane:
-                q = float(np.median(variance(state.variance_spread, np.ones(runs)) / state.weight))
+                q = float(np.median(variance(state.variance_spread, np.ones((runs, 1)))[:, 0] / state.weight))
                 state.proved_ms[:] = 0
             panes = pane_of(coarse, row, shares, steady)
             start_ms, minute = (minute + 1) * MINUTE_MS, minute + case.pane

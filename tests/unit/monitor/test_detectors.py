@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
+import river
 from numpy.typing import NDArray
 
 from monitor.budget import Allowance
@@ -190,6 +193,27 @@ def test_drift_survives_a_restart(kind: DetectorKind, stop: int) -> None:
         assert a.direction.tolist() == b.direction.tolist()
         assert a.evidence.tolist() == b.evidence.tolist()
     assert revived.dump() == steady.dump()
+
+
+@pytest.mark.parametrize("kind", DRIFT)
+def test_drift_survives_an_upgrade_of_river(kind: DetectorKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever another version pickled: the last residuals are seen again, so a shift just then is found."""
+    stream = panes(6, [*STEADY[:200], *shifted(60)])
+    steady, stopped, revived = drift(kind), drift(kind), drift(kind)
+    expected = [answer.direction.tolist() for answer in run(steady, stream)[200:]]
+    run(stopped, stream[:200])
+    dump = stopped.dump().replace(river.__version__.encode(), b"0.99.0")  # type: ignore[attr-defined]
+    monkeypatch.setattr(pickle, "loads", no_pickles)
+    revived.restore(dump)
+    found = [answer.direction.tolist() for answer in run(revived, stream[200:], 200)]
+    late = [found.index(each) - expected.index(each) for each in expected if any(each)]
+    assert late
+    assert max(map(abs, late)) <= 5
+
+
+def no_pickles(data: bytes) -> Any:
+    """Stand in for pickle.loads where none must be read."""
+    raise AssertionError(data)
 
 
 def test_drift_of_another_version_starts_anew() -> None:

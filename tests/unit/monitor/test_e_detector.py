@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from monitor.budget import Allowance
 from monitor.config import DetectorKind, DetectorSpec, parse_duration
-from monitor.detectors import Block, Evidence, Status, make_detector
+from monitor.detectors import Block, Evidence, Status, Together, make_detector
 from monitor.detectors.betting import MOST_PER_BLOCK
 from monitor.detectors.e_detector import EDetector
 from monitor.estimates import Terms, double_ratio, rate_terms, share_terms
@@ -248,6 +248,44 @@ def test_another_version_starts_anew() -> None:
         assert (run(revived, blocks[:1])[0].status == Status.INSUFFICIENT).all()
 
 
+def test_the_state_of_an_earlier_version_is_taken() -> None:
+    """Version 1 kept logarithms of evidence; a detector goes on from it, quiet sides and firing ones."""
+    blocks = list(rates([*draw(9, 100, EVEN), *draw(11, 60, LOW_A)]))
+    for stop in (90, 130):
+        steady, revived = e_detector(), e_detector()
+        run(steady, blocks[:stop])
+        revived.restore(_with_logarithms(steady.dump()))
+        for a, b in zip(run(revived, blocks[stop:]), run(steady, blocks[stop:]), strict=True):
+            assert a.direction.tolist() == b.direction.tolist()
+            assert a.evidence.tolist() == pytest.approx(b.evidence.tolist(), rel=1e-9)
+
+
+def _with_logarithms(data: bytes) -> bytes:
+    dump = msgspec.msgpack.decode(zlib.decompress(data))
+    with np.errstate(divide="ignore"):
+        logs = {name: np.log(np.frombuffer(dump["arrays"][name])).tobytes() for name in ("page", "resolve")}
+    arrays = dump["arrays"] | logs
+    return zlib.compress(msgspec.msgpack.encode(dump | {"version": 1, "arrays": arrays}))
+
+
+@settings(max_examples=15)
+@given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=40, max_size=60), st.integers(0, 9))
+def test_together_is_as_alone(takes: list[list[bool]], seed: int) -> None:
+    """Detectors that take panes at once say what each says by itself, whichever take part and grow when."""
+    panes = draw(seed, len(takes), LOW_A)
+    alone, together, joint = [e_detector() for _ in range(3)], [e_detector() for _ in range(3)], Together()
+    for number, (pane, taking) in enumerate(zip(panes, takes, strict=True)):
+        count = 2 if number < len(takes) // 2 else 3
+        few = Pane(*(x[:count] for x in pane))
+        blocks = [rate_block(few, number), share_block(pane, number), rate_block(few, number, FOUR_FIFTHS)]
+        parts = [i for i in range(3) if taking[i] or number < 30]
+        found = joint.update([(together[i], blocks[i]) for i in parts])
+        for i, answer in zip(parts, found, strict=True):
+            expected = run(alone[i], [blocks[i]])[0]
+            assert [x.tolist() for x in answer] == [x.tolist() for x in expected]
+    assert [each.dump() for each in together] == [each.dump() for each in alone]
+
+
 def _with_version(data: bytes, version: int) -> bytes:
     dump = msgspec.msgpack.decode(zlib.decompress(data))
     return zlib.compress(msgspec.msgpack.encode(dump | {"version": version}))
@@ -363,6 +401,17 @@ def test_few_viewers_stay_insufficient() -> None:
     for pane in panes:
         pane.clicks[2, :, 1:] = pane.trials[2, :, 1:] = 0
     assert run(e_detector(), rates(panes))[-1].status.tolist() == [Status.OK, Status.OK, Status.INSUFFICIENT]
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.63093, 630_930.0])
+def test_what_never_varies_is_never_judged(weight: float) -> None:
+    """On a surface with one position every impression weighs the same: what rounding leaves is no variance."""
+    detector = e_detector()
+    for number, pane in enumerate(draw(23, 300, EVEN)):
+        trials = pane.trials.sum(axis=1)
+        terms = rate_terms(weight * trials, trials, trials.sum(axis=1))
+        answer = run(detector, [block_of(terms, number, PARITY, trials.sum(axis=1))])[0]
+        assert (answer.status == Status.INSUFFICIENT).all()
 
 
 # ---------------------------------------------------------------- the budget
