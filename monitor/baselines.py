@@ -20,6 +20,9 @@ Ints = NDArray[np.int64]
 Shares = dict[str, list[int]]
 """Sums of the measure per slice and bucket."""
 
+LEARNING = "learning the baseline"
+"""The reason that verdicts give until there is one."""
+
 
 class ReferenceShares(NamedTuple):
     """Reference of S slices as sums per bucket: (S, B) and (B,). NaN-free; 0 of 0 where unknown."""
@@ -49,6 +52,8 @@ class BaselineState(Struct):
 class Baseline:
     """Shares learnt from the closed panes of a stretch of event time."""
 
+    waiting = LEARNING
+
     def __init__(self, spec: BaselineReference, buckets: int) -> None:
         """Nothing learnt yet."""
         self._spec = spec
@@ -77,10 +82,12 @@ class Baseline:
         """Slices that the baseline knows."""
         return list(self.state.sums)
 
-    def of(self, slices: list[str]) -> ReferenceShares | None:
-        """The learnt shares of the slices, or None while learning."""
-        if not self.state.learnt:
-            return None
+    def of(self, slices: list[str], sums: Ints) -> ReferenceShares | None:
+        """The learnt shares of the slices, whatever the sums, or None while learning."""
+        return self.of_pane(slices, sums, 0) if self.state.learnt else None
+
+    def of_pane(self, slices: list[str], sums: Ints, pane_ms: int) -> ReferenceShares:  # noqa: ARG002
+        """The learnt shares."""
         if self._latest is None or self._latest[0] != slices:
             self._latest = list(slices), _shares(_arrays(self.state.sums), slices, self._buckets)
         return self._latest[1]
@@ -115,6 +122,8 @@ class MovingBaseline:
     before the window that it ends, so nothing is its own reference; there is none until every bin that it
     takes came after the first pane with impressions. A function of the closed panes, in their order.
     """
+
+    waiting = LEARNING
 
     def __init__(self, spec: BaselineReference, window_ms: int, buckets: int) -> None:
         """``window_ms``: length of the window that is judged."""
@@ -187,12 +196,12 @@ class MovingBaseline:
         """Slices that the baseline knows just now."""
         return list(self._reference(self._window_ms) or {})
 
-    def of(self, slices: list[str]) -> ReferenceShares | None:
+    def of(self, slices: list[str], sums: Ints) -> ReferenceShares | None:  # noqa: ARG002
         """The shares that the window of the newest pane is held against; None while they are not known."""
-        sums = self._reference(self._window_ms)
-        return _shares(sums, slices, self._buckets) if sums else None
+        before = self._reference(self._window_ms)
+        return _shares(before, slices, self._buckets) if before else None
 
-    def of_pane(self, slices: list[str], pane_ms: int) -> ReferenceShares:
+    def of_pane(self, slices: list[str], sums: Ints, pane_ms: int) -> ReferenceShares:  # noqa: ARG002
         """Those that the newest pane itself, of a length, is held against; 0 of 0 where not known."""
         return _shares(self._reference(pane_ms) or {}, slices, self._buckets)
 

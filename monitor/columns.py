@@ -20,7 +20,7 @@ NO_TIME = -1
 class Columns:
     """A decoded batch. Per event (length E) and per contribution (length C).
 
-    A contribution is an item, an engagement or, with rankings, a whole request.
+    A contribution is an item, an engagement or, beside the items, a whole request or some of its candidates.
     """
 
     index: Ints
@@ -46,8 +46,8 @@ class Columns:
     actor: Ints
     """(E,) what the cap on viewers counts by: the viewer's hash, with the action of an engagement."""
     rejected: list[Rejected]
-    requests: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """Rows of the contributions that are whole requests."""
+    beside: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Rows of the contributions that are whole requests or candidates."""
 
     @property
     def of_streams(self) -> bool:
@@ -58,8 +58,8 @@ class Columns:
         """The columns of stretches of the batch that end at some records, each as a batch of its own."""
         events = np.searchsorted(self.index, ends)
         rows = np.searchsorted(self.event, events)
-        requests = np.searchsorted(self.requests, rows)
-        bounds = zip(ends, events.tolist(), rows.tolist(), requests.tolist(), strict=True)
+        beside = np.searchsorted(self.beside, rows)
+        bounds = zip(ends, events.tolist(), rows.tolist(), beside.tolist(), strict=True)
         for (first, e0, c0, q0), (end, e1, c1, q1) in pairwise([(0, 0, 0, 0), *bounds]):
             yield Columns(
                 index=self.index[e0:e1] - first,
@@ -74,16 +74,16 @@ class Columns:
                 measure=self.measure[c0:c1],
                 actor=self.actor[e0:e1],
                 rejected=[replace(r, index=r.index - first) for r in self.rejected if first <= r.index < end],
-                requests=self.requests[q0:q1] - c0,
+                beside=self.beside[q0:q1] - c0,
             )
 
-    def with_requests(self, last: Ints, cell: Ints, measure: Ints) -> "Columns":
-        """The same with whole requests as contributions, each after its last item.
+    def with_more(self, last: Ints, cell: Ints, measure: Ints) -> "Columns":
+        """The same with more contributions beside the items, each after its request's last item.
 
         Args:
-            last: (Q,) rows of the last items.
-            cell: (Q,) numbers of the requests' cells.
-            measure: (Q, N) what a request adds; its measures come after those of items.
+            last: (Q,) rows of those last items, ascending.
+            cell: (Q,) numbers of the cells.
+            measure: (Q, N) what is added; these measures come after those of items.
         """
         rows = last + 1 + np.arange(len(last))
         items = np.ones(len(self.event) + len(last), dtype=np.bool_)
@@ -99,7 +99,7 @@ class Columns:
             cell=np.insert(self.cell, last + 1, cell),
             bucket=np.insert(self.bucket, last + 1, self.bucket[last]),
             measure=both,
-            requests=rows,
+            beside=rows,
         )
 
 
@@ -125,6 +125,12 @@ class Parsed:
     """(I,) number of the item's values."""
     place: Ints
     """(I,) of an impression the position, or 0; of an engagement the action, or -1."""
+    candidates: Ints
+    """(E,) how many entries of candidates it has."""
+    candidate: Ints
+    """(K,) number of such an entry's values."""
+    count: Ints
+    """(K,) how many candidates it stands for."""
 
     @classmethod
     def joined(cls, pieces: "Sequence[Parsed]") -> "Parsed":
@@ -138,10 +144,10 @@ class Parsed:
         """Some of the events (E,), with their items."""
         if events.all():
             return self
-        items = np.repeat(events, self.items)
+        items, candidates = np.repeat(events, self.items), np.repeat(events, self.candidates)
+        masks = {"item": items, "place": items, "candidate": candidates, "count": candidates}
         names = [each.name for each in fields(self)]
-        kept = [items if name in ("item", "place") else events for name in names]
-        return Parsed(*(getattr(self, name)[mask] for name, mask in zip(names, kept, strict=True)))
+        return Parsed(*(getattr(self, name)[masks.get(name, events)] for name in names))
 
 
 @dataclass(slots=True)
@@ -161,6 +167,10 @@ class Lists:
     """How many items each event has; an engagement has one."""
     place: list[int] = field(default_factory=list)
     """Of each item its position, of each engagement its action."""
+    candidates: list[int] = field(default_factory=list)
+    """How many entries of candidates each impression has; empty if they are not counted."""
+    candidate: list[int] = field(default_factory=list)
+    count: list[int] = field(default_factory=list)
 
 
 def ints(values: list[int]) -> Ints:

@@ -16,7 +16,9 @@ from monitor.parsing import (
     LAST_MS,
     LONGEST_ID,
     LONGEST_NAME,
+    MOST_CANDIDATES,
     MOST_POSITION,
+    Count,
     Decoder,
     Id,
     Name,
@@ -26,7 +28,7 @@ from monitor.parsing import (
     values_struct,
 )
 from monitor.rejections import Reason, Rejected
-from monitor.requests import RequestMeasures
+from monitor.requests import ITEM_MEASURES, RequestMeasures, impression_measures
 
 if TYPE_CHECKING:
     from monitor.arrow_rows import Rows
@@ -39,7 +41,7 @@ _HASH_BITS = 32
 class ImpressionDecoder(Decoder):
     """Decodes records of ``impressions``: one per request, one contribution per item.
 
-    Measures: impressions, micro-exposure, impressions in the top k; then those of each ranking.
+    Measures: impressions, micro-exposure, impressions in the top k; those of each ranking; candidates.
     """
 
     def __init__(self, config: Config) -> None:
@@ -57,6 +59,9 @@ class ImpressionDecoder(Decoder):
             ],
             gc=False,
         )
+        candidate = msgspec.defstruct(
+            "Candidate", [("attrs", attrs | None, None), ("count", Count, 1)], gc=False
+        )
         record = msgspec.defstruct(
             "Impression",
             [
@@ -67,6 +72,7 @@ class ImpressionDecoder(Decoder):
                 ("items", Annotated[list[item], Meta(min_length=1)]),  # type: ignore[valid-type]
                 ("variant", Value, UNKNOWN),
                 ("viewer", viewer | None, None),
+                *([("candidates", list[candidate] | None, None)] if config.candidates else []),  # type: ignore[valid-type]
             ],
             gc=False,
         )
@@ -74,6 +80,7 @@ class ImpressionDecoder(Decoder):
         self._weights = position_weights(config.exposure)
         self._k = config.exposure.k
         self._rankings = RequestMeasures(config) if config.rankings else None
+        self._more = impression_measures(config) - ITEM_MEASURES
 
     def _extract(self, records: list[Any], lists: Lists) -> None:
         self._extract_request(records, lists)
@@ -82,6 +89,12 @@ class ImpressionDecoder(Decoder):
         items = list(chain.from_iterable(of_each))
         lists.place += [item.position for item in items]
         self._extract_attrs(items, lists)
+        if self._config.candidates:
+            of_each = [r.candidates or () for r in records]
+            lists.candidates += map(len, of_each)
+            candidates, numbers = list(chain.from_iterable(of_each)), self._coder.items
+            lists.candidate += [numbers[each.attrs] for each in candidates]
+            lists.count += [each.count for each in candidates]
 
     def _from_arrow(self, rows: "Rows") -> Parsed:
         counts, items = rows.each("items")
@@ -90,7 +103,18 @@ class ImpressionDecoder(Decoder):
         place = items.whole("position", 1, MOST_POSITION, absent=0)
         item = self._arrow_attrs(items)
         rows.blame(items, np.repeat(np.arange(len(rows)), counts))
-        return self._of_arrow(rows, counts, item, place)
+        return self._of_arrow(rows, counts, item, place, candidates=self._arrow_candidates(rows))
+
+    def _arrow_candidates(self, rows: "Rows") -> tuple[Ints, Ints, Ints] | None:
+        """How many entries each row has, the number of each entry's values, and its count."""
+        found = rows.any_of("candidates") if self._config.candidates else None
+        if found is None:
+            return None
+        counts, inner = found
+        count = inner.whole("count", 1, MOST_CANDIDATES, absent=1)
+        candidate = self._arrow_attrs(inner)
+        rows.blame(inner, np.repeat(np.arange(len(rows)), counts))
+        return counts, candidate, count
 
     def _columns(self, parsed: Parsed, rejected: list[Rejected]) -> Columns:
         counts, given = parsed.items, parsed.place
@@ -116,12 +140,26 @@ class ImpressionDecoder(Decoder):
             actor=viewer,
             rejected=rejected,
         )
-        if self._rankings is None or self._coder.no_item is None:
-            return columns
-        of_requests = self._rankings.measures(self._coder.items.names, items, event, position)
-        shown = np.flatnonzero(of_requests.any(axis=1))
-        cell = self._coder.cells(requests[shown], np.full_like(shown, self._coder.no_item))
-        return columns.with_requests(np.cumsum(counts)[shown] - 1, cell, of_requests[shown])
+        of_requests = np.zeros((len(counts), self._more), dtype=np.int64)
+        if self._rankings is not None:
+            found = self._rankings.measures(self._coder.items.names, items, event, position)
+            of_requests[: len(found), : found.shape[1]] = found
+        return self._with_more(columns, parsed, of_requests) if self._more else columns
+
+    def _with_more(self, columns: Columns, parsed: Parsed, of_requests: Ints) -> Columns:
+        """With what requests (E, N) add to their own cells, and their candidates."""
+        ranked = np.flatnonzero(of_requests.any(axis=1))
+        chosen = np.repeat(np.arange(len(parsed.candidates)), parsed.candidates)
+        of_candidates = np.zeros((len(chosen), self._more), dtype=np.int64)
+        if self._config.candidates:
+            of_candidates[:, -1] = parsed.count
+        no_item = np.full_like(ranked, self._coder.no_item or 0)
+        event = np.concatenate((ranked, chosen))
+        order = np.argsort(event, kind="stable")
+        cell = self._coder.cells(parsed.request[event], np.concatenate((no_item, parsed.candidate)))
+        measure = np.concatenate((of_requests[ranked], of_candidates))
+        last = np.cumsum(parsed.items)[event] - 1
+        return columns.with_more(last[order], cell[order], measure[order])
 
 
 class EngagementDecoder(Decoder):
@@ -167,7 +205,8 @@ class EngagementDecoder(Decoder):
         numbers = np.array([self._actions.get(action or "", -1) for action in actions.values])
         anchor = rows.whole("impression_ts", 1, LAST_MS, absent=NO_TIME)
         each = np.ones(len(rows), dtype=np.int64)
-        return self._of_arrow(rows, each, self._arrow_attrs(rows), numbers[actions.codes], anchor)
+        item, action = self._arrow_attrs(rows), numbers[actions.codes]
+        return self._of_arrow(rows, each, item, action, anchor_ms=anchor)
 
     def _columns(self, parsed: Parsed, rejected: list[Rejected]) -> Columns:
         ts, anchor = parsed.ts_ms, parsed.anchor_ms

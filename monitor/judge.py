@@ -13,7 +13,7 @@ from monitor.config import Config, DetectorKind, Metric, Rule
 from monitor.detectors import Block, Detector, Evidence, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms, t_quantile
 from monitor.metrics.jackknife import estimate_rate_differences
-from monitor.references import make_reference
+from monitor.references import Candidates, make_reference
 from monitor.rule_memory import (
     VERSION,
     RuleMemory,
@@ -22,7 +22,6 @@ from monitor.rule_memory import (
     encode_memory,
     rule_identity,
 )
-from monitor.rules import window_of
 from monitor.suppression import hidden_slices
 from monitor.verdicts import ToleranceBand, Verdict
 
@@ -76,17 +75,7 @@ class RuleJudge:
         """Verdicts of the last closed pane."""
         self._actions = config.engagement.actions
         self._config = config
-        self._reference = (
-            make_reference(
-                rule.reference,
-                config.attributes,
-                rule.dimension,
-                window_of(config, rule).length,
-                config.limits.buckets,
-            )
-            if rule.reference is not None
-            else None
-        )
+        self._reference = make_reference(config, rule)
         allowance = allowance_of(config, rule)
         self.detectors: list[Detector] = [make_detector(spec, allowance) for spec in rule.detectors]
         tolerances = [spec for spec in rule.detectors if spec.kind is DetectorKind.TOLERANCE]
@@ -124,14 +113,13 @@ class RuleJudge:
             slices += missing
             none = np.zeros((len(missing), *pane.shape[1:]), np.int64)
             pane, window = np.concatenate((pane, none)), np.concatenate((window, none))
-        reference = self.shares_of(slices)
+        reference = self.shares_of(slices, window)
         self.last_end_ms = closed.end_ms
         if self._reference is not None and reference is None:
             hidden, write = hidden_slices(window[:, :, IMPRESSIONS], self._config.limits), self._conclusions
+            reason = self._reference.waiting
             self.latest = [
-                write.hide(s, closed.end_ms)
-                if hide
-                else write.insufficient(s, closed.end_ms, "learning the baseline", int(n))
+                write.hide(s, closed.end_ms) if hide else write.insufficient(s, closed.end_ms, reason, int(n))
                 for s, n, hide in zip(slices, window[:, :, IMPRESSIONS].sum(axis=1), hidden, strict=True)
             ]
             return self.latest
@@ -148,9 +136,9 @@ class RuleJudge:
         self._known.update(dict.fromkeys(slices))
         return pane, window, slices
 
-    def shares_of(self, slices: list[str]) -> ReferenceShares | None:
-        """What the slices are held against; None without a reference, or while it is learnt."""
-        return self._reference.of(slices) if self._reference is not None else None
+    def shares_of(self, slices: list[str], sums: Ints) -> ReferenceShares | None:
+        """What slices of a window with these sums are held against; None without, or while it is learnt."""
+        return self._reference.of(slices, sums) if self._reference is not None else None
 
     @property
     def moving(self) -> MovingBaseline | None:
@@ -208,9 +196,9 @@ class RuleJudge:
             shares = reference.shares
             expected = np.where(shares > 0, shares, 0.0) * support.sum()
         terms = self._terms(window, reference)
-        of_pane = reference
-        if self.moving is not None:
-            of_pane = self.moving.of_pane(slices, closed.end_ms - closed.start_ms)
+        of_pane = None
+        if self._reference is not None:
+            of_pane = self._reference.of_pane(slices, pane, closed.end_ms - closed.start_ms)
         block = Block(
             closed.start_ms,
             closed.end_ms,
@@ -222,6 +210,7 @@ class RuleJudge:
             self._ratio_band,
             self._counted(pane, reference).sum(axis=1).astype(np.float64),
             self._strata(closed, slices),
+            paired=isinstance(self._reference, Candidates),
         )
         hidden = hidden_slices(window[:, :, IMPRESSIONS], self._config.limits)
         return Seen(block, self._compare(terms), support, hidden)

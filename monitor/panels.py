@@ -133,7 +133,7 @@ class SurfacePanels:
         """The reference (S, B) of the dimension's first rule of these metrics; None while it is learnt."""
         for judge in self._judges:
             if judge.rule.dimension == seen.dimension and judge.rule.metric in metrics:
-                reference = judge.shares_of(seen.slices)
+                reference = judge.shares_of(seen.slices, seen.sums)
                 return None if reference is None else _joined(reference.part, seen.hidden)
         return None
 

@@ -35,6 +35,7 @@ MOST_NUMBERS = 200_000
 
 LAST_MS = 253_402_300_799_999
 MOST_POSITION = 1_000_000_000
+MOST_CANDIDATES = 1_000_000
 LONGEST_ID, LONGEST_NAME, LONGEST_VALUE = 512, 80, 128
 
 Ts = Annotated[int, Meta(ge=1, le=LAST_MS)]
@@ -42,8 +43,10 @@ Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
 Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
 Value = Annotated[str, Meta(max_length=LONGEST_VALUE)]
 Position = Annotated[int, Meta(ge=1, le=MOST_POSITION)]
+Count = Annotated[int, Meta(ge=1, le=MOST_CANDIDATES)]
 
 _NEWLINE = ord("\n")
+_NONE: Ints = np.zeros(0, dtype=np.int64)
 _CONTINUATION = b"\xff\xff\xff\xff"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the parser raises for bytes that it cannot read; the last for JSON nested too deeply."""
@@ -170,7 +173,14 @@ class Decoder(ABC):
         return pieces
 
     def _of_arrow(
-        self, rows: "Rows", items: Ints, item: Ints, place: Ints, anchor_ms: Ints | None = None
+        self,
+        rows: "Rows",
+        items: Ints,
+        item: Ints,
+        place: Ints,
+        *,
+        anchor_ms: Ints | None = None,
+        candidates: tuple[Ints, Ints, Ints] | None = None,
     ) -> Parsed:
         """What both kinds of record say, and what was taken out of this one."""
         ts_ms = rows.whole("ts", 1, LAST_MS)
@@ -179,6 +189,7 @@ class Decoder(ABC):
         surfaces = np.array([self._surfaces[name or ""] for name in surface.values])
         viewer = rows.coded("viewer_id", LONGEST_ID, required=True)
         hashes = ints(list(viewer_hashes([name or "" for name in viewer.values])))
+        counts, candidate, count = candidates or (np.zeros(len(rows), dtype=np.int64), _NONE, _NONE)
         return Parsed(
             index=np.zeros(len(rows), dtype=np.int64),
             row=rows.row,
@@ -190,6 +201,9 @@ class Decoder(ABC):
             items=items,
             item=item,
             place=place,
+            candidates=counts,
+            candidate=candidate,
+            count=count,
         )
 
     def _arrow_requests(self, rows: "Rows") -> Ints:
@@ -286,6 +300,9 @@ class Decoder(ABC):
             items=ints(lists.items),
             item=ints(lists.item),
             place=ints(lists.place),
+            candidates=ints(lists.candidates) if lists.candidates else np.zeros(len(ts_ms), dtype=np.int64),
+            candidate=ints(lists.candidate),
+            count=ints(lists.count),
         )
 
     def _requests(self, viewers: Ints, variants: Ints | None = None) -> Ints:

@@ -250,18 +250,18 @@ def _capped(
     """Which events (E,) are beyond the cap on viewers; all but those of the future use it up."""
     rows = np.flatnonzero(~future)
     size = np.bincount(columns.event, minlength=len(offsets))
-    size -= np.bincount(columns.event[columns.requests], minlength=len(offsets))
+    size -= np.bincount(columns.event[columns.beside], minlength=len(offsets))
     capped = np.zeros(len(offsets), dtype=np.bool_)
     capped[rows] = viewers.capped(columns.actor[rows], columns.anchor_ms[rows], size[rows], offsets[rows])
     return capped
 
 
 def _contributions(columns: Columns, events: NDArray[np.bool_]) -> int:
-    """How many items or engagements some events (E,) hold; a request's own contribution is neither."""
+    """How many items or engagements some events (E,) hold; what is beside the items is neither."""
     if events.all():
-        return len(columns.event) - len(columns.requests)
+        return len(columns.event) - len(columns.beside)
     rows = events[columns.event]
-    return int(np.count_nonzero(rows) - np.count_nonzero(rows[columns.requests]))
+    return int(np.count_nonzero(rows) - np.count_nonzero(rows[columns.beside]))
 
 
 def count_reasons(rejected: list[Rejected]) -> Counter[Reason]:

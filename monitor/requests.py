@@ -23,8 +23,13 @@ ITEM_MEASURES = 3
 
 
 def impression_measures(config: Config) -> int:
-    """How many measures aggregate sums of impressions: those of items, then those of each ranking."""
-    return ITEM_MEASURES + PER_RANKING * len(config.rankings)
+    """How many measures aggregate sums of impressions: those of items, of each ranking, and candidates."""
+    return ITEM_MEASURES + PER_RANKING * len(config.rankings) + config.candidates
+
+
+def candidates_measure(config: Config) -> int:
+    """Where candidates are among all that the monitor sums: the last, if they are counted."""
+    return impression_measures(config) + len(config.engagement.actions) - 1
 
 
 def ranking_measures(config: Config, ranking: Ranking) -> slice:

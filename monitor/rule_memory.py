@@ -59,6 +59,8 @@ def rule_identity(config: Config, rule: Rule) -> str:
 def _reference(rule: Rule) -> Any:
     """The reference; if it does not move, without what makes it: so it is what it was before any did."""
     reference: Any = msgspec.to_builtins(rule.reference, enc_hook=encode_custom)
+    if rule.reference is not None and not rule.reference.candidates:
+        del reference["candidates"]
     baseline = rule.reference.baseline if rule.reference is not None else None
     if baseline is not None and not baseline.moves:
         for name in ("sliding", "lag", "every", "periods", "bin"):

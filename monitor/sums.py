@@ -32,7 +32,7 @@ DENSE = 8
 class Layout(NamedTuple):
     """Shape of the sums: buckets, and measures.
 
-    Impressions, exposure, top k; each action; of each ranking the requests and four metrics.
+    Impressions, exposure, top k; each action; of each ranking the requests and four metrics; candidates.
     """
 
     buckets: int

@@ -183,6 +183,7 @@ def _rule_compare(config: Config, path: tuple[str | int, ...], rule: Rule) -> It
         yield Finding((*path, "compare"), f"{rule.metric} is compared with the rest", "rest")
     if rule.compare is Compare.REFERENCE:
         yield from _reference((*path, "reference"), rule.reference or Reference())
+        yield from _candidates(config, (*path, "reference", "candidates"), rule)
         yield from check_baseline_of(config, path, rule)
     elif rule.reference is not None:
         yield Finding((*path, "reference"), "not used with compare: rest", "leave it out")
@@ -230,13 +231,23 @@ def _budget(config: Config) -> Iterator[Finding]:
 
 
 def _reference(path: tuple[str | int, ...], reference: Reference) -> Iterator[Finding]:
-    given = [bool(reference.targets), reference.uniform, reference.baseline is not None]
-    if sum(given) != 1:
-        yield Finding(path, "exactly one of them is needed", "targets, uniform: true or baseline")
+    baseline = reference.baseline is not None
+    if sum([bool(reference.targets), reference.uniform, baseline, reference.candidates]) != 1:
+        good = "targets, uniform: true, baseline or candidates: true"
+        yield Finding(path, "exactly one of them is needed", good)
     if reference.targets and abs(sum(reference.targets.values()) - 1) > SUM_SLACK:
         yield Finding((*path, "targets"), "the shares do not add up to 1", "a sum between 0.99 and 1.01")
     if reference.baseline is not None:
         yield from check_baseline((*path, "baseline"), reference.baseline)
+
+
+def _candidates(config: Config, path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:
+    if rule.reference is None or not rule.reference.candidates:
+        return
+    if not config.candidates:
+        yield Finding(path, "candidates are not counted", "candidates: true, at the top of the file")
+    if not any(part.startswith("item.") for part in rule.dimension.split("*")):
+        yield Finding(path, f"candidates have no {rule.dimension}", "a dimension with an attribute of items")
 
 
 def _rule_tolerance(path: tuple[str | int, ...], rule: Rule) -> Iterator[Finding]:

@@ -282,12 +282,14 @@ class BaselineReference(_Section, frozen=True):
 
 
 class Reference(_Section, frozen=True):
-    """What the shares should be: exactly one of the three."""
+    """What the shares should be: exactly one of the four."""
 
     targets: dict[str, Annotated[float, Meta(ge=0, le=1)]] | None = None
     uniform: bool = False
     """Equal shares among the attribute's declared values (or the slices seen)."""
     baseline: BaselineReference | None = None
+    candidates: bool = False
+    """The slice's share of what the requests of the same time could have shown."""
 
 
 class DetectorSpec(_Section, frozen=True):
@@ -403,6 +405,8 @@ class Config(_Section, frozen=True):
     """Dimensions shown on panels beyond those that rules name."""
     rankings: list[Ranking] = []
     """Per-request metrics: NDKL, AWRF, DIV@k, InfeasibleIndex."""
+    candidates: bool = False
+    """Count what requests could have shown (field ``candidates`` of impressions)."""
     rules: list[Rule] = []
     false_alarm_budget: str = "1 per 30d"
     """How many false pages all rules with an ``e_detector`` together may be expected to send in what time."""

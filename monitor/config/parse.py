@@ -52,5 +52,6 @@ def meaning_sha256(config: Config) -> str:
             config.limits.max_cells,
             *config.rankings,  # without them the hash is what it was before there were any; so the next
             *([config.limits.viewer_cap] if config.limits.viewer_cap else []),
+            *(["candidates"] if config.candidates else []),
         ]
     )[:16]

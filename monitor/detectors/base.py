@@ -39,6 +39,8 @@ class Block(NamedTuple):
     """(S,) impressions in the closed pane; of shares of the top k, those in it."""
     strata: tuple[Floats, Floats, Floats, Floats] | None = None
     """The first four terms of the pane for each of K strata, (S, K, B), where the rule is stratified."""
+    paired: bool = False
+    """Whether the reference is of the pane itself, bucket by bucket: candidates, with noise of their own."""
 
 
 class Evidence(NamedTuple):

@@ -94,10 +94,11 @@ class Residuals(NamedTuple):
     variance: Floats
 
 
-def residuals(terms: Terms, is_share: bool) -> Residuals:
+def residuals(terms: Terms, is_share: bool, *, paired: bool = False) -> Residuals:
     """How far each slice is from its reference in one pane, with the variance between viewer buckets.
 
-    Shares: G = a - s*b with s the reference share, per bucket U = a_b - s*b_b, W = b.
+    Shares: G = a - s*b with s the reference share, per bucket U = a_b - s*b_b, W = b. ``paired``: minus
+    (b/d) * (c_b - s*d_b), since the reference c/d is as noisy as the rest of the pane.
     Rates: G = W*(a/b - c/d) with W = b*d/(b+d) (Mantel-Haenszel weight), U_b linearised.
     R = B/(B-1) * sum(U_b^2), the variance of a sum over buckets.
     """
@@ -107,6 +108,8 @@ def residuals(terms: Terms, is_share: bool) -> Residuals:
         if is_share:
             share = c.sum(1) / d.sum(1)
             parts = a - share[:, None] * b
+            if paired:
+                parts -= (b.sum(1) / d.sum(1))[:, None] * (c - share[:, None] * d)
             weight = b.sum(1)
             centred = parts - parts.sum(1, keepdims=True) * (b / b.sum(1, keepdims=True))
             score = parts.sum(1)
@@ -146,7 +149,7 @@ class DriftDetector:
 
     def update(self, block: Block, ratios: Ratios) -> Evidence:  # noqa: ARG002 - it looks at panes only
         """Feed each slice's residual of the pane, and say which slices have drifted and not come back."""
-        numbers = (x.tolist() for x in residuals(block.pane, block.is_share))
+        numbers = (x.tolist() for x in residuals(block.pane, block.is_share, paired=block.paired))
         columns = zip(block.slices, *numbers, strict=True)
         states = [self._feed(*each) for each in columns]
         judged = block.enough & (np.array([state.panes for state in states]) >= WARM_UP_PANES)

@@ -26,7 +26,7 @@ from monitor.detectors.bank import (
     take_pane,
 )
 from monitor.detectors.base import Block, Evidence, Floats, Status
-from monitor.detectors.scores import rate_scores, share_scores
+from monitor.detectors.scores import candidate_scores, rate_scores, share_scores
 from monitor.estimates import Ratios, Terms, jackknife_se
 
 Ints = NDArray[np.int64]
@@ -96,7 +96,9 @@ class EDetector:
         state, rows = self._state_for(block), self._rows
         count = len(state)
         low, high = (nan if limit is None else limit for limit in self._tolerance)
-        error = BASELINE_ERRORS * self._reference_error(block.pane) if block.is_share else np.zeros(len(rows))
+        error = np.zeros(len(rows))
+        if block.is_share and not block.paired:
+            error = BASELINE_ERRORS * self._reference_error(block.pane)
         tolerance = np.array((low * np.exp(-error), high * np.exp(error))).T
         sides = max(sum(limit is not None for limit in self._tolerance), 1)
         least = SHARE_SUPER_IMPRESSIONS if block.is_share else RATE_SUPER_IMPRESSIONS
@@ -155,7 +157,7 @@ def _scores(block: Block) -> Floats:
     """(S, 4, B) of the pane."""
     if block.is_share:
         a, b, c, d = block.pane[:4]
-        return share_scores(a, b, _shares(c, d))
+        return candidate_scores(a, b, c, d) if block.paired else share_scores(a, b, _shares(c, d))
     if block.strata is not None:
         return rate_scores(*block.strata)
     a, b, c, d = (part[:, None] for part in block.pane[:4])

@@ -45,6 +45,22 @@ def rate_scores(events: Floats, trials: Floats, rest_events: Floats, rest_trials
     return scores
 
 
+def candidate_scores(part: Floats, whole: Floats, candidates: Floats, all_candidates: Floats) -> Floats:
+    """Shares against those of the candidates of the same panes, which vary between viewers too.
+
+    All arguments (S, B). W is the whole; where there are no candidates the score is 0.
+
+    >>> one = np.ones((1, 2))
+    >>> candidate_scores(one, 4 * one, 2 * one, 10 * one).tolist()
+    [[[1.0, 1.0], [4.0, 4.0], [0.8, 0.8], [4.0, 4.0]]]
+    """
+    total, wanted = all_candidates.sum(axis=1), whole.sum(axis=1)
+    scale = np.divide(wanted, total, out=np.zeros_like(total), where=total > 0)[:, None]
+    scores = np.stack((part, whole, scale * candidates, scale * all_candidates), axis=1)
+    scores[(candidates.sum(axis=1) <= 0) | (wanted <= 0)] = 0.0
+    return scores
+
+
 def share_scores(part: Floats, whole: Floats, share: Floats) -> Floats:
     """Shares against reference shares: W is the whole, and the reference has its share of it without noise.
 

@@ -96,7 +96,7 @@ class PublishedPanes:
 def sums_of(config: Config, kind: Kind, snapshots: Iterable[PaneSnapshot]) -> Sums:
     """What snapshots say, entry by entry, in all measures; those of both kinds stand beside each other."""
     buckets, after = config.limits.buckets, _BEFORE_ACTIONS + len(config.engagement.actions)
-    every = range(after + _OF_RANKING * len(config.rankings))
+    every = range(after + _OF_RANKING * len(config.rankings) + config.candidates)
     places = list(every[_BEFORE_ACTIONS:after])
     if kind is Kind.IMPRESSIONS:
         places = [*every[:_BEFORE_ACTIONS], *every[after:]]

@@ -45,9 +45,10 @@ class LogRecord(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """What an accepted event adds to one cell: one of its items, itself if it is an engagement, its rankings.
+    """What an accepted event adds to a cell: one of its items, itself if an engagement, rankings, candidates.
 
-    ``measures``: impressions, exposure, top k; each action; of each ranking requests and four metrics.
+    ``measures``: impressions, exposure, top k; each action; of each ranking requests and four metrics;
+    candidates.
     """
 
     surface: str
@@ -258,6 +259,12 @@ def _check_impression(config: Config, event: dict[str, Any]) -> None:
         _check_values(item.get("attrs"), config.attributes.item)
         score = item.get("score")
         _require(score is None or (isinstance(score, (int, float)) and not isinstance(score, bool)))
+    candidates = event.get("candidates") if config.candidates else None
+    _require(candidates is None or isinstance(candidates, list))
+    for candidate in candidates or []:
+        _require(isinstance(candidate, dict))
+        _require("count" not in candidate or _is_int(candidate["count"], 1, 1_000_000))
+        _check_values(candidate.get("attrs"), config.attributes.item)
 
 
 def _check_engagement(config: Config, event: dict[str, Any]) -> None:
@@ -312,7 +319,7 @@ def _of_impression(config: Config, event: dict[str, Any], start_ms: int) -> list
     for number, item in enumerate(event["items"], start=1):
         position = item.get("position", number)
         in_top = int(position <= config.exposure.k)
-        nothing_else = [0] * (len(config.engagement.actions) + _MEASURES_OF_RANKING * len(config.rankings))
+        nothing_else = [0] * (len(config.engagement.actions) + _measures_after_actions(config))
         measures = (1, weight(config, position), in_top, *nothing_else)
         cell = _cell(config, event, item.get("attrs"))
         contributions.append(Contribution(surface, cell, bucket, start_ms, measures))
@@ -320,18 +327,27 @@ def _of_impression(config: Config, event: dict[str, Any], start_ms: int) -> list
     ranked = [
         amount for ranking in config.rankings for amount in request_measures(config, ranking, event, weigh)
     ]
+    before = [0] * (_MEASURES_BEFORE_ACTIONS + len(config.engagement.actions))
     if any(ranked):
-        before = [0] * (_MEASURES_BEFORE_ACTIONS + len(config.engagement.actions))
         cell = _cell(config, event, None)[: -len(config.attributes.item)] + ("",) * len(
             config.attributes.item
         )
-        contributions.append(Contribution(surface, cell, bucket, start_ms, (*before, *ranked)))
+        measures = (*before, *ranked, *([0] * config.candidates))
+        contributions.append(Contribution(surface, cell, bucket, start_ms, measures))
+    for candidate in (event.get("candidates") or []) if config.candidates else []:
+        cell = _cell(config, event, candidate.get("attrs"))
+        measures = (*before, *([0] * len(ranked)), candidate.get("count", 1))
+        contributions.append(Contribution(surface, cell, bucket, start_ms, measures))
     return contributions
+
+
+def _measures_after_actions(config: Config) -> int:
+    return _MEASURES_OF_RANKING * len(config.rankings) + config.candidates
 
 
 def _of_engagement(config: Config, event: dict[str, Any], start_ms: int) -> list[Contribution]:
     surface, bucket = _place(config, event)
     hits = [int(action == event["action"]) for action in config.engagement.actions]
-    after = [0] * (_MEASURES_OF_RANKING * len(config.rankings))
+    after = [0] * _measures_after_actions(config)
     measures = (*(0 for _ in range(_MEASURES_BEFORE_ACTIONS)), *hits, *after)
     return [Contribution(surface, _cell(config, event, event.get("attrs")), bucket, start_ms, measures)]

@@ -62,6 +62,8 @@ def _shape(config: Config, kind: str) -> Shape:
     if kind == "engagements":
         return both | {"!item_id": _TEXT, "!action": _TEXT, "impression_ts": _TIME, "attrs": attrs}
     item = {"!id": _TEXT, "position": _TIME, "score": ("whole", "fraction"), "attrs": attrs}
+    if config.candidates:
+        both["candidates"] = [{"attrs": attrs, "count": _TIME}]
     return both | {"!items": [item]}
 
 

@@ -104,9 +104,7 @@ def test_a_request_adds_the_same_whatever_the_batch(
 def test_what_requests_add_is_the_definition_in_millionths(config: Config, shown: list[Items]) -> None:
     """Each request by itself, without its items that have no target, by the functions of the definitions."""
     columns = ImpressionDecoder(config).decode([encoded(each, v) for v, each in enumerate(shown)])
-    found = dict(
-        zip(columns.event[columns.requests].tolist(), columns.measure[columns.requests], strict=True)
-    )
+    found = dict(zip(columns.event[columns.beside].tolist(), columns.measure[columns.beside], strict=True))
     target = ranking_targets(config, config.rankings[0])
     shares, k = np.array(list(target.values())), config.rankings[0].k
     weights = position_weights(config.exposure)[1:].astype(np.float64)

@@ -39,7 +39,12 @@ def schema_of(config: Config, kind: str, chance: Random | None = None) -> Any:
         )
     whole = one_of(pa.int64(), pa.int32(), pa.uint32())
     item = pa.struct([*ids("id"), ("position", whole), ("attrs", attrs), ("score", pa.float64())])
-    return pa.schema([*both, ("items", one_of(pa.list_(item), pa.large_list(item)))])
+    candidate = pa.struct([("attrs", attrs), ("count", whole)])
+    lists = [
+        (name, one_of(pa.list_(kind), pa.large_list(kind)))
+        for name, kind in (("items", item), ("candidates", candidate))
+    ]
+    return pa.schema([*both, *lists])
 
 
 def stream_of(

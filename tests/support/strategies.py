@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec import structs
 
 from monitor.config import (
     Attribute,
@@ -77,6 +78,7 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
     matures = engaged and windows[0][1] % engagement_pane == 0
     declared = draw(st.sampled_from([None, ["f", "m"]]))
     exposure = draw(exposures)
+    candidates = draw(st.booleans())
     ranked = draw(rankings) if exposure.curve is not Curve.TABLE or exposure.table[0] >= 1e-6 else []
     config = Config(
         surfaces=["home", "search"],
@@ -100,6 +102,7 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
         ),
         dimensions=["item.tone", "viewer.gender*item.tone", "viewer.gender"],
         rankings=ranked,
+        candidates=candidates,
         limits=Limits(
             buckets=draw(st.sampled_from([4, 5])),
             max_cells=1000,
@@ -108,14 +111,18 @@ def configs(draw: st.DrawFn, *, engaged: bool | None = None, rules: bool = False
             suppress_below=draw(st.sampled_from([0, 2])),
             min_viewers=draw(st.sampled_from([0, 2])),
         ),
-        rules=draw(rule_lists(specs[0], engaged=matures, ranked=bool(ranked))) if rules else [],
     )
+    if rules:
+        drawn = draw(rule_lists(specs[0], engaged=matures, ranked=bool(ranked), candidates=candidates))
+        config = structs.replace(config, rules=drawn)
     assert not cross_check(config)
     return config
 
 
 @st.composite
-def rule_lists(draw: st.DrawFn, spec: WindowSpec, *, engaged: bool, ranked: bool) -> list[Rule]:
+def rule_lists(
+    draw: st.DrawFn, spec: WindowSpec, *, engaged: bool, ranked: bool, candidates: bool
+) -> list[Rule]:
     """Return three rules, with every kind of reference and detector; more on engagement and on rankings."""
     window, bin_ = spec.name, spec.slide
     sliding = BaselineReference(sliding=Duration(2 * bin_), lag=spec.length, bin=bin_)
@@ -127,6 +134,7 @@ def rule_lists(draw: st.DrawFn, spec: WindowSpec, *, engaged: bool, ranked: bool
             Reference(baseline=BaselineReference(first=seconds(80))),
             Reference(baseline=sliding),
             Reference(baseline=daily),
+            *([Reference(candidates=True)] * 3 if candidates else []),
         ]
     )
     detectors = st.sampled_from(
@@ -277,7 +285,18 @@ def _item(chance: Random) -> dict[str, Any]:
 
 def _impression(chance: Random, ts_ms: int) -> dict[str, Any]:
     count = chance.choice([*[1, 2, 3, 4] * 6, 0])
-    return {**_common(chance, ts_ms), "items": [_item(chance) for _ in range(count)]}
+    event = {**_common(chance, ts_ms), "items": [_item(chance) for _ in range(count)]}
+    if chance.random() < 0.75:
+        event["candidates"] = chance.choice([None, [_candidate(chance) for _ in range(chance.randrange(4))]])
+    return event
+
+
+def _candidate(chance: Random) -> dict[str, Any]:
+    candidate: dict[str, Any] = {}
+    _sometimes(chance, candidate, "attrs", None, {}, *({"tone": tone} for tone in TONES * 2))
+    if chance.random() < 0.5:
+        candidate["count"] = chance.choice([*[1, 2, 30] * 9, 0, 1_000_001])
+    return candidate
 
 
 def _engagement(chance: Random, config: Config, ts_ms: int) -> dict[str, Any]:

@@ -21,6 +21,8 @@ Ints = NDArray[np.int64]
 HOUR_MS = 3_600_000
 T = 1_700_000_000_000 // (24 * HOUR_MS) * 24 * HOUR_MS
 BUCKETS = 4
+NO_SUMS = np.zeros((0, BUCKETS, 3), dtype=np.int64)
+"""Baselines do not look at the sums of the time itself."""
 SLICES = ["a", "b", "c"]
 
 
@@ -107,7 +109,7 @@ def test_the_reference_is_the_sum_of_the_right_panes(spec: BaselineReference, da
             dump, moving = moving.dump(), MovingBaseline(spec, window, BUCKETS)
             moving.restore(dump)
             moving.take_bins(kept.items())
-        found = moving.of(SLICES)
+        found = moving.of(SLICES, NO_SUMS)
         expected = plain_reference(spec, panes)
         assert (found is None) == (expected is None)
         if found is not None and expected is not None:
@@ -158,12 +160,14 @@ def test_a_pane_is_held_against_its_own_hours() -> None:
     for hour in range(24 * 3 + 14):
         sums = np.full((2, BUCKETS), [[round(100 * by_day(hour))], [100 - round(100 * by_day(hour))]])
         moving.observe(["a", "b"], sums, hour * HOUR_MS, (hour + 1) * HOUR_MS)
-    window, pane = moving.of(["a", "b"]), moving.of_pane(["a", "b"], HOUR_MS)
+    window, pane = moving.of(["a", "b"], NO_SUMS), moving.of_pane(["a", "b"], NO_SUMS, HOUR_MS)
     assert window is not None
     assert window.shares == pytest.approx([0.45, 0.55])
     assert pane.shares == pytest.approx([0.6, 0.4])
     assert np.isnan(
-        MovingBaseline(BaselineReference(every=hours(24)), hours(12), BUCKETS).of_pane(["a"], 1).shares
+        MovingBaseline(BaselineReference(every=hours(24)), hours(12), BUCKETS)
+        .of_pane(["a"], NO_SUMS, 1)
+        .shares
     )
 
 
@@ -203,7 +207,7 @@ def test_another_stretch_uses_the_bins_that_there_are() -> None:
         other.restore(judge.dump())
         assert other.moving is not None
         other.moving.take_bins(kept.items())
-        assert (other.shares_of(["a"]) is not None) == there, changed
+        assert (other.shares_of(["a"], NO_SUMS) is not None) == there, changed
 
 
 # ---------------------------------------------------------------- configuration

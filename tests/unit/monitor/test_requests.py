@@ -62,9 +62,9 @@ def measured(*requests: bytes, config: str = RANKED) -> list[list[int]]:
     """Return the measures of each request that is counted."""
     columns = ImpressionDecoder(parse_config(config)).decode(requests)
     assert not columns.rejected
-    assert np.flatnonzero(columns.measure[:, 3:].any(axis=1)).tolist() == columns.requests.tolist()
-    assert not columns.measure[columns.requests, :3].any()
-    found: list[list[int]] = columns.measure[columns.requests, 3:].tolist()
+    assert np.flatnonzero(columns.measure[:, 3:].any(axis=1)).tolist() == columns.beside.tolist()
+    assert not columns.measure[columns.beside, :3].any()
+    found: list[list[int]] = columns.measure[columns.beside, 3:].tolist()
     return found
 
 
@@ -131,7 +131,7 @@ def test_a_request_is_in_a_cell_of_its_own_after_its_items() -> None:
         [request({}, viewer="u-1"), request("a", "b", viewer="u-2", viewer_=1), request("b", viewer="u-3")]
     )
     assert columns.event.tolist() == [0, 1, 1, 1, 2, 2]
-    assert columns.requests.tolist() == [3, 5]
+    assert columns.beside.tolist() == [3, 5]
     assert columns.names[columns.cell[3]] == ("unknown", NO_VALUE, NO_VALUE)
     assert columns.bucket[3] == columns.bucket[2] != columns.bucket[5]
 
@@ -143,7 +143,7 @@ def test_groups_are_known_anew_when_numbers_start_again(monkeypatch: pytest.Monk
     for tones in ("ab", "ba", "aa", "ab"):
         columns = decoder.decode([request(*({"attrs": {"tone": t, "shape": tones + t}} for t in tones))])
         expected = ONE_SIDED if tones == "aa" else EVEN
-        assert columns.measure[columns.requests, 3:].tolist() == [expected]
+        assert columns.measure[columns.beside, 3:].tolist() == [expected]
         decoder.decode([request({"attrs": {"tone": "b", "shape": tones}}, {"attrs": {"shape": tones}})])
 
 
@@ -151,7 +151,7 @@ def test_without_rankings_nothing_is_added() -> None:
     """Three measures, one contribution for each item."""
     columns = ImpressionDecoder(parse_config(CONFIG)).decode([request("a", "b")])
     assert columns.measure.shape == (2, 3)
-    assert len(columns.requests) == 0
+    assert len(columns.beside) == 0
 
 
 def test_requests_are_no_items_and_respect_the_cap_on_cells() -> None:
