@@ -111,7 +111,14 @@ class Terms(NamedTuple):
     """
 
 
-def share_terms(part: Floats, whole: Floats, reference: tuple[Floats, Floats], impressions: Floats) -> Terms:
+def share_terms(
+    part: Floats,
+    whole: Floats,
+    reference: tuple[Floats, Floats],
+    impressions: Floats,
+    *,
+    paired: bool = False,
+) -> Terms:
     """Shares against reference shares.
 
     Args:
@@ -119,13 +126,19 @@ def share_terms(part: Floats, whole: Floats, reference: tuple[Floats, Floats], i
         whole: (B,) the surface's sums of the measure.
         reference: (S, B) and (B,): part and whole of the reference; for a fixed share s,
             s/B and 1/B in every bucket.
-        impressions: (S,) impressions behind ``part``; floor on the error of log: 1/sqrt(n + 1/2).
+        impressions: (S,) impressions n behind ``part``; with a share s of the whole the error of its
+            logarithm is at least sqrt((1 - s) / (n + 1/2)), as of independent impressions (Anscombe 1956).
+        paired: the reference are the candidates of the same requests; they explain part of the noise of
+            impressions, so that only an absent slice has such a floor.
     """
     total, reference_total = np.full_like(part, whole), np.full_like(part, reference[1])
     seen = np.where(part.sum(axis=1) > 0, impressions, 0.0)  # shown, but never where it counts: absent
     with np.errstate(divide="ignore", invalid="ignore"):
         average = np.where(seen > 0, part.sum(axis=1) / seen, _mean_contribution(part, impressions))
-    return Terms(part, total, reference[0], reference_total, average / 2, 1 / np.sqrt(seen + 0.5))
+        others = 1 - np.nan_to_num(part.sum(axis=1) / whole.sum())
+    floored = np.where(seen > 0, 0.0, 1.0) if paired else np.maximum(others, 0.0)
+    least = np.sqrt(floored / (seen + 0.5))
+    return Terms(part, total, reference[0], reference_total, average / 2, least)
 
 
 def _mean_contribution(part: Floats, impressions: Floats) -> float:

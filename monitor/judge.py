@@ -76,6 +76,7 @@ class RuleJudge:
         self._actions = config.engagement.actions
         self._config = config
         self._reference = make_reference(config, rule)
+        self._paired = isinstance(self._reference, Candidates)
         allowance = allowance_of(config, rule)
         self.detectors: list[Detector] = [make_detector(spec, allowance) for spec in rule.detectors]
         tolerances = [spec for spec in rule.detectors if spec.kind is DetectorKind.TOLERANCE]
@@ -160,7 +161,7 @@ class RuleJudge:
         part = sums[:, :, self.measure].astype(np.float64)
         if reference is not None:
             counted = self._counted(sums, reference).sum(axis=1).astype(np.float64)
-            return share_terms(part, part.sum(axis=0), reference, counted)
+            return share_terms(part, part.sum(axis=0), reference, counted, paired=self._paired)
         impressions = sums[:, :, IMPRESSIONS].astype(np.float64)
         counts = impressions.sum(axis=1) if self.measure < FIRST_ACTION else None
         return rate_terms(part, impressions, counts)
@@ -210,7 +211,7 @@ class RuleJudge:
             self._ratio_band,
             self._counted(pane, reference).sum(axis=1).astype(np.float64),
             self._strata(closed, slices),
-            paired=isinstance(self._reference, Candidates),
+            paired=self._paired,
         )
         hidden = hidden_slices(window[:, :, IMPRESSIONS], self._config.limits)
         return Seen(block, self._compare(terms), support, hidden)

@@ -17,6 +17,7 @@ from monitor.estimates import Ratios, Terms, double_ratio, share_terms
 from monitor.judge import EXPOSURE, FIRST_ACTION, IMPRESSIONS, TOP_K
 from monitor.metrics.dimensions import Named, inequality_metrics, skew_metrics, target_metrics
 from monitor.metrics.jackknife import estimate_rates
+from monitor.requests import candidates_measure
 from monitor.rules import watched_dimensions
 from monitor.suppression import Flags, hidden_slices
 from monitor.watch import SurfaceWatch
@@ -79,6 +80,7 @@ class SurfacePanels:
         self._shown = watched_dimensions(config, watch.surface)
         self._limits = config.limits
         self._actions = config.engagement.actions
+        self._measures_of_slices = [IMPRESSIONS, *([candidates_measure(config)] if config.candidates else [])]
 
     def shares(self) -> Iterator[Share]:
         """Exposure of every slice that is large enough or expected, with a 95 % jackknife interval."""
@@ -138,13 +140,13 @@ class SurfacePanels:
         return None
 
     def _slices(self, window: SlidingWindow) -> Iterator[_Seen]:
-        """Of each dimension the slices that were shown in the window, and those that a reference names."""
+        """Of each dimension the slices that the window's requests had, and those that a reference names."""
         projections = self._panes.projections
         for dimension in self._shown:
             place = projections.places[dimension]
             slices = projections.slices(dimension)
             sums = window.totals[place].array(len(slices), self._panes.layout)
-            here: Flags = np.asarray(sums[:, :, IMPRESSIONS].any(axis=1))
+            here: Flags = np.asarray(sums[:, :, self._measures_of_slices].any(axis=(1, 2)))
             held = [name for name, there in zip(slices, here, strict=True) if there]
             named = [
                 name for judge in self._judges if judge.rule.dimension == dimension for name in judge.expected

@@ -35,6 +35,13 @@ class Item(Struct, frozen=True):
     attrs: dict[str, str]
 
 
+class Candidates(Struct, frozen=True):
+    """How many items with these attributes a request could have shown."""
+
+    attrs: dict[str, str]
+    count: int
+
+
 class Impression(Struct, frozen=True):
     """One request with the items shown."""
 
@@ -45,6 +52,7 @@ class Impression(Struct, frozen=True):
     items: list[Item]
     variant: str | UnsetType = UNSET
     viewer: dict[str, str] | UnsetType = UNSET
+    candidates: list[Candidates] | UnsetType = UNSET
 
 
 class Engagement(Struct, frozen=True):
@@ -107,6 +115,7 @@ class Recorder:
             )
         ]
         ends = np.cumsum(requests.items)
+        candidates = self._candidates(block)
         for number, ts, viewer, surface, variant, profile, first, end in zip(
             requests.number.tolist(),
             requests.ts_ms.tolist(),
@@ -126,7 +135,15 @@ class Recorder:
                 items[first:end],
                 self._variants[variant],
                 self._profiles[profile],
+                next(candidates),
             )
+
+    def _candidates(self, block: Block) -> Iterator[list[Candidates] | UnsetType]:
+        """Those of each request, by their attributes."""
+        attrs = self._attrs
+        for counts in block.candidates.tolist():
+            told = [Candidates(each, count) for each, count in zip(attrs, counts, strict=False) if count]
+            yield told or UNSET
 
     def _engagements(self, block: Block) -> Iterator[Engagement]:
         engagements = block.engagements

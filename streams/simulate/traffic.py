@@ -51,6 +51,8 @@ class Block:
     end_ms: int
     requests: Requests
     slots: Slots
+    candidates: Ints
+    """(R, C) how many of each combination of item attributes each request could have shown; C is 0 if untold."""
     engagements: Engagements
     """Those that fall due in this block; their impressions may be of earlier ones."""
 
@@ -107,11 +109,13 @@ class Traffic:
             shown = Requests(np.arange(number, number + len(due)), *np.ascontiguousarray(due.T))
             number += len(due)
             slots = self._fill(shown, rng)
+            candidates = self._candidates(shown, slots, _rng(self._seed, 3, block))
             engagements.put(self._react(shown, slots, rng))
             yield Block(
                 *self.plan.span(block),
                 shown,
                 slots,
+                candidates,
                 Engagements(*np.ascontiguousarray(engagements.take(block).T)),
             )
 
@@ -156,6 +160,15 @@ class Traffic:
         per_combination = self.scenario.items.per_combination
         number = (rng.integers(per_combination, size=len(requests.items))[row] + index) % per_combination
         return Slots(row, index + 1, combination, combination * per_combination + number)
+
+    def _candidates(self, requests: Requests, slots: Slots, rng: np.random.Generator) -> Ints:
+        """(R, C) candidates of each combination: as the natural mix has them, and at least those shown."""
+        count, shares = self.scenario.items.candidates, self.items.shares
+        if not count:
+            return np.zeros((len(requests.items), 0), dtype=np.int64)
+        shown = np.zeros((len(requests.items), len(shares)), dtype=np.int64)
+        np.add.at(shown, (slots.row, slots.combination), 1)
+        return np.maximum(rng.multinomial(count, shares, len(requests.items)), shown)
 
     def _react(self, requests: Requests, slots: Slots, rng: np.random.Generator) -> Ints:
         """Engagements with the items shown: rows in the order of :class:`Engagements`."""

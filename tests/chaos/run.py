@@ -42,7 +42,16 @@ SECTIONS: dict[str, Any] = {
     "engagement": {"actions": ["save"], "attribution_window": "6s", "pane": "2s"},
     "limits": {"suppress_below": 1, "min_viewers": 0, "max_record_bytes": OVERSIZED_BYTES},
     "flush_interval": "500ms",
+    "candidates": True,
     "rules": [
+        {
+            "name": "tone-supply",
+            "metric": "exposure_share",
+            "dimension": "item.skin_tone",
+            "compare": "reference",
+            "reference": {"candidates": True},
+            **_RULE,
+        },
         {
             "name": "tone-exposure",
             "metric": "exposure_share",

@@ -57,7 +57,8 @@ def events(seed: int, start_ms: int, rate: float) -> Iterator[Event]:
         ts_ms = int(now_ms) - _behind_ms(draw)
         viewer, surface = f"u-{draw.randrange(VIEWERS)}", draw.choice(SURFACES)
         about: dict[str, Any] = {"viewer": {"gender": draw.choice("fm")}, "surface": surface}
-        shown = impression(ts_ms, viewer, tones=_tones(draw, surface, ts_ms), **about)
+        supply = [{"attrs": {"skin_tone": tone}, "count": draw.randint(1, 9)} for tone in "1234"]
+        shown = impression(ts_ms, viewer, tones=_tones(draw, surface, ts_ms), candidates=supply, **about)
         yield Event(int(now_ms), number, "impressions", viewer.encode(), _spoilt(draw, shown))
         if draw.random() < _chance(about, ts_ms):
             acted = _reaction(draw, ts_ms, viewer, about)

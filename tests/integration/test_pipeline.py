@@ -55,7 +55,10 @@ def traffic(seed: int, start_ms: int) -> list[tuple[str, int, bytes]]:
         partition = hash_of(viewer)
         gone = (ts - start_ms) // (MINUTES * 20_000) == 1
         tones = tuple(draw.choices("1234", weights=(4, 3, 0 if gone else 2, 1), k=4))
-        record = impression(ts, viewer, tones=tones, viewer={"gender": draw.choice("fm")})
+        supply = zip("1234", (8, 6, 4, ts // 300 % 3 + 1), strict=True)
+        candidates = [{"attrs": {"skin_tone": tone}, "count": count} for tone, count in supply]
+        about = {"viewer": {"gender": draw.choice("fm")}, "candidates": candidates}
+        record = impression(ts, viewer, tones=tones, **about)
         events.append((ts, "impressions", partition, record))
         if draw.random() < 0.3:
             later = ts + draw.randrange(30_000)

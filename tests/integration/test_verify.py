@@ -23,7 +23,8 @@ from tests.support.wait import wait_for
 @pytest.fixture
 def pipeline(bootstrap: str, unique: str, tmp_path: Path, spawn: Spawn) -> Pipeline:
     """Return a pipeline of half an hour of traffic, some of it bad, that aggregate and monitor have read."""
-    found = Pipeline(bootstrap, unique, tmp_path, spawn, dimensions=["item.skin_tone", "viewer.gender"])
+    shown = ["item.skin_tone", "viewer.gender"]
+    found = Pipeline(bootstrap, unique, tmp_path, spawn, dimensions=shown, candidates=True)
     events = traffic(11, start_ms())
     write(found, events)
     late = [events[0][2]] * 3

@@ -219,10 +219,12 @@ class Feed:
         items: Sequence[Mapping[str, str]],
         viewer: int = 0,
         about: Mapping[str, str] | None = None,
+        candidates: Sequence[Mapping[str, object]] = (),
     ) -> None:
         """An impression of items with these attributes, to a viewer with those of ``about``."""
         shown = [{"id": "p", "attrs": dict(attrs)} for attrs in items]
-        self._add("impressions", {"ts": ts_ms, "items": shown, "viewer": dict(about or {})}, viewer)
+        event = {"ts": ts_ms, "items": shown, "viewer": dict(about or {}), "candidates": list(candidates)}
+        self._add("impressions", event, viewer)
 
     def act(
         self, shown_ms: int, attrs: Mapping[str, str], action: str, viewer: int = 0, after_ms: int = 0

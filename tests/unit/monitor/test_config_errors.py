@@ -99,6 +99,7 @@ BAD: list[tuple[str, str, int, str, str, str]] = [
     ("{baseline: {first: 3d}}", "{}", 18, "rules[0].reference", "", "targets, uniform"),
     ("{baseline: {first: 3d}}", "{uniform: true, targets: {a: 1}}", 18, "rules[0].reference", "", "targets"),
     ("{baseline: {first: 3d}}", "{targets: {a: 0.5, b: 0.2}}", 18, "rules[0].reference.targets", "", "0.99"),
+    ("{baseline: {first: 3d}}", "{candidates: true}", 18, "rules[0].reference.candidates", "", "top of the"),
     ("{baseline: {first: 3d}}", "{targets: {a: 2}}", 18, "rules[0].reference.targets.a", "2", "<= 1"),
     ("{first: 3d}", "{}", 18, "rules[0].reference.baseline", "", "first: 3d"),
     ("{first: 3d}", "{first: 5s}", 18, "rules[0].reference.baseline.first", "5s", "at least 10s"),

@@ -80,6 +80,15 @@ def share_block(pane: Pane, number: int, band: ToleranceBand = PARITY, scale: fl
     return block_of(terms, number, band, pane.trials.sum(axis=(1, 2)), is_share=True)
 
 
+def candidate_block(pane: Pane, supply: Pane, number: int, band: ToleranceBand) -> Block:
+    """Return a block of shares against those of candidates."""
+    part, candidates = (x.trials.sum(axis=1) for x in (pane, supply))
+    held = (candidates, candidates.sum(axis=0))
+    terms = share_terms(part, part.sum(axis=0), held, part.sum(axis=1), paired=True)
+    found = block_of(terms, number, band, pane.trials.sum(axis=(1, 2)), is_share=True)
+    return found._replace(paired=True)
+
+
 def block_of(
     terms: Terms,
     number: int,
@@ -123,7 +132,7 @@ def rates(panes: list[Pane], band: ToleranceBand = PARITY) -> Iterator[Block]:
 
 
 @pytest.mark.parametrize("volume", [40, 600])
-@pytest.mark.parametrize("kind", ["rates", "strata", "shares"])
+@pytest.mark.parametrize("kind", ["rates", "strata", "shares", "candidates"])
 def test_agrees_with_a_plain_second_implementation(kind: str, volume: float) -> None:
     """Evidence is that of the formulas, one series and one number at a time: quiet, firing, quiet again."""
     strata = 3 if kind == "strata" else 1
@@ -132,11 +141,13 @@ def test_agrees_with_a_plain_second_implementation(kind: str, volume: float) -> 
         *draw(2, 60, LOW_A, volume, strata),
         *draw(3, 120, EVEN, volume, strata),
     ]
-    if kind == "shares":
+    of_shares = kind in {"shares", "candidates"}
+    if of_shares:
         panes[150:210] = [
             Pane(p.clicks, p.trials * np.array([0.5, 1, 1])[:, None, None]) for p in panes[150:210]
         ]
-    band, least = ToleranceBand(low=0.9, high=1.2), 20 if kind == "shares" else 360
+    band, least = ToleranceBand(low=0.9, high=1.2), 20 if of_shares else 360
+    supply = draw(4, 330, EVEN, 3 * volume, strata)
     plain = [
         [
             PlainSide(sign, limit, 1 / 18_000, 7 * 86_400_000, B, least)
@@ -146,18 +157,24 @@ def test_agrees_with_a_plain_second_implementation(kind: str, volume: float) -> 
     ]
     detector, fired = e_detector(), set()
     for number, pane in enumerate(panes):
-        block = (
-            share_block(pane, number, band)
-            if kind == "shares"
-            else rate_block(pane, number, band, stratified=True)
-        )
+        if kind == "candidates":
+            block = candidate_block(pane, supply[number], number, band)
+        elif kind == "shares":
+            block = share_block(pane, number, band)
+        else:
+            block = rate_block(pane, number, band, stratified=True)
         answer = run(detector, [block])[0]
         others = [rest(x) for x in pane]
         for s, sides in enumerate(plain):
-            if kind == "shares":
+            if of_shares:
                 part, whole = pane.trials[s].sum(axis=0), pane.trials.sum(axis=(0, 1))
-                scores = [part, whole, SHARES[s] * whole, whole]
-                count = whole.sum() * min(SHARES[s], 1 - SHARES[s])
+                due, of_all = SHARES[s] * whole, whole
+                if kind == "candidates":
+                    due, of_all = supply[number].trials[s].sum(axis=0), supply[number].trials.sum(axis=(0, 1))
+                    due, of_all = (x * whole.sum() / of_all.sum() for x in (due, of_all))
+                scores = [part, whole, due, of_all]
+                share = due.sum() / of_all.sum()
+                count = whole.sum() * min(share, 1 - share)
             else:
                 parts = (pane.clicks[s], pane.trials[s], others[0][s], others[1][s])
                 scores = plain_rate_scores([tuple(x[k].tolist() for x in parts) for k in range(strata)])
@@ -169,7 +186,7 @@ def test_agrees_with_a_plain_second_implementation(kind: str, volume: float) -> 
             expected = firing[0].evidence if firing else max(side.evidence for side in sides)
             assert answer.evidence[s] == pytest.approx(np.clip(expected, -20, 20), rel=1e-7, abs=1e-7)
             assert (answer.status[s] == Status.BREACH) == bool(firing)
-    assert ((0, 1) in fired) == (volume == 600 or kind == "shares")
+    assert ((0, 1) in fired) == (volume == 600 or of_shares)
 
 
 def test_no_block_adds_more_than_its_most() -> None:

@@ -73,6 +73,27 @@ def test_a_planted_exposure_has_the_planted_size(factor: float) -> None:
     assert near(np.count_nonzero(np.isin(others, tone_a)), len(others), 0.5 / 0.8)
 
 
+def test_candidates_are_of_the_natural_mix_and_hold_what_is_shown() -> None:
+    """A planted exposure leaves them as they are; where none are asked for, all else is the same."""
+    planted = "{who: {item.tone: c}, what: shown, factor: 0.4}"
+    scenario = plain(planted)
+    telling = msgspec.structs.replace(scenario, items=msgspec.structs.replace(scenario.items, candidates=40))
+    source = traffic(telling)
+    of_tone = [index for index, each in enumerate(source.items.values) if each["tone"] == "c"]
+    total = of_c = 0
+    for block in source.blocks():
+        shown = np.zeros_like(block.candidates)
+        np.add.at(shown, (block.slots.row, block.slots.combination), 1)
+        assert (block.candidates >= shown).all()
+        total, of_c = total + block.candidates.sum(), of_c + block.candidates[:, of_tone].sum()
+    assert of_c / total == pytest.approx(0.2, abs=0.01)
+    values = [msgspec.json.decode(each.value) for each in records_of(traffic(telling))]
+    plainly = [msgspec.json.decode(each.value) for each in records_of(traffic(scenario))]
+    told = [value.pop("candidates") for value in values if "items" in value]
+    assert values == plainly
+    assert all(sum(each["count"] for each in candidates) >= 40 for candidates in told)
+
+
 def test_a_planted_ranking_changes_the_order_and_nothing_else() -> None:
     """The odds of a group's item standing before another one are the factor; its share of slots stays."""
     source = traffic(plain("{who: {item.tone: [b, c], surface: ads}, what: ranked, factor: 0.25}"))
