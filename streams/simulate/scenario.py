@@ -52,7 +52,7 @@ class Items(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     per_combination: Positive = 50
     """Distinct items of each combination of attributes."""
     candidates: Annotated[int, Meta(ge=0, le=1_000)] = 0
-    """How many items each request tells that it could have shown, those shown among them; 0: it tells none."""
+    """How many items a request says that it could have shown, those shown among them; 0: it says nothing."""
 
 
 class Action(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

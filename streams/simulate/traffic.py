@@ -52,7 +52,7 @@ class Block:
     requests: Requests
     slots: Slots
     candidates: Ints
-    """(R, C) how many of each combination of item attributes each request could have shown; C is 0 if untold."""
+    """(R, C) how many of each combination of item attributes a request could have shown; C is 0 if untold."""
     engagements: Engagements
     """Those that fall due in this block; their impressions may be of earlier ones."""
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -57,7 +58,7 @@ def traffic(seed: int, start_ms: int) -> list[tuple[str, int, bytes]]:
         tones = tuple(draw.choices("1234", weights=(4, 3, 0 if gone else 2, 1), k=4))
         supply = zip("1234", (8, 6, 4, ts // 300 % 3 + 1), strict=True)
         candidates = [{"attrs": {"skin_tone": tone}, "count": count} for tone, count in supply]
-        about = {"viewer": {"gender": draw.choice("fm")}, "candidates": candidates}
+        about: dict[str, Any] = {"viewer": {"gender": draw.choice("fm")}, "candidates": candidates}
         record = impression(ts, viewer, tones=tones, **about)
         events.append((ts, "impressions", partition, record))
         if draw.random() < 0.3:

@@ -98,16 +98,21 @@ def _fixed(shares: Floats) -> tuple[Floats, Floats]:
 
 
 def _share_rule(
-    part: Floats, counts: Floats, reference: tuple[Floats, Floats] | Sums, enough: Floats
+    part: Floats,
+    counts: Floats,
+    reference: tuple[Floats, Floats] | Floats,
+    enough: Floats,
+    *,
+    paired: bool = False,
 ) -> Estimates:
-    """``reference`` is fixed, or a baseline of as many runs."""
+    """``reference`` is fixed, or the sums of a baseline or of candidates in as many runs."""
 
     def terms(run: int) -> Terms:
         held = reference
-        if isinstance(held, Sums):
-            held = (held.exposure[:, run].T, held.exposure[:, run].sum(axis=-1))
+        if not isinstance(held, tuple):
+            held = (held[:, run].T, held[:, run].sum(axis=-1))
         mine = part[:, run].T
-        return share_terms(mine, mine.sum(axis=0), held, counts[:, run].sum(axis=0))
+        return share_terms(mine, mine.sum(axis=0), held, counts[:, run].sum(axis=0), paired=paired)
 
     return _each_run(terms, part.shape[1], enough, share=True)
 
@@ -146,8 +151,11 @@ def slice_cases(sums: Sums, baseline: Sums) -> Iterator[Case]:
     target = TARGETS["far"]
     held = _share_rule(sums.exposure, sums.impressions, _fixed(target), expected)
     yield Case("exposure share / target", held, SHARES / target, _naive(held, error))
-    learnt = _share_rule(sums.exposure, sums.impressions, baseline, expected)
+    learnt = _share_rule(sums.exposure, sums.impressions, baseline.exposure, expected)
     yield Case("exposure share / baseline", learnt, np.ones(len(SHARES)), _naive(learnt, error))
+    if sums.candidates is not None:
+        chosen = _share_rule(sums.exposure, sums.impressions, sums.candidates, expected, paired=True)
+        yield Case("exposure share / candidates", chosen, np.ones(len(SHARES)), _naive(chosen, error))
     top = _share_rule(sums.top_k, sums.top_k, _fixed(target), expected)
     yield Case("top k share / target", top, SHARES / target)
     for name, function, scale, truth in (

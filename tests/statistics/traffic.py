@@ -18,6 +18,8 @@ MULTIPLIERS = np.array([1.0, 0.8, 1.25, 0.6, 1.5])
 """Of the slices' engagement rates."""
 SESSION = 12
 """Mean impressions of a viewer, geometric."""
+CANDIDATES = 5
+"""For each impression; by the viewer's own taste, as what is shown."""
 RATE = 0.05
 TOP, TOP_WEIGHT, LOW_WEIGHT = 0.3, 1.0, 0.4
 """Part of the impressions in the top k; exposure of one there, and of one below."""
@@ -32,6 +34,8 @@ class Sums(NamedTuple):
     exposure: Floats
     top_k: Floats
     events: Floats
+    candidates: Floats | None = None
+    """Of the item side."""
 
 
 def true_rates() -> Floats:
@@ -44,8 +48,10 @@ def item_side(chance: np.random.Generator, runs: int, viewers: int) -> Sums:
     """Slices of items: each viewer sees all of them, by a taste of its own."""
     tastes = np.maximum(chance.gamma(_TASTE * SHARES, size=(runs, viewers, len(SHARES))), 1e-12)
     tastes /= tastes.sum(axis=-1, keepdims=True)
-    shown = chance.multinomial(_sessions(chance, runs, viewers), tastes)
-    return _summed(chance, shown)
+    sessions = _sessions(chance, runs, viewers)
+    shown = chance.multinomial(sessions, tastes)
+    [apart] = chance.spawn(1)  # which draws nothing from the other
+    return _summed(chance, shown, apart.multinomial(CANDIDATES * sessions, tastes))
 
 
 def viewer_side(chance: np.random.Generator, runs: int, viewers: int) -> Sums:
@@ -64,7 +70,7 @@ def _mood(normal: Floats) -> Floats:
     return np.asarray(np.exp(normal - 0.5))
 
 
-def _summed(chance: np.random.Generator, shown: Ints) -> Sums:
+def _summed(chance: np.random.Generator, shown: Ints, candidates: Ints | None = None) -> Sums:
     """Draw what happens to impressions (R, V, S) and sum viewers into buckets."""
     runs, viewers, slices = shown.shape
     mood = _mood(chance.standard_normal((runs, viewers)))
@@ -83,4 +89,5 @@ def _summed(chance: np.random.Generator, shown: Ints) -> Sums:
 
     impressions, top_k = total(shown), total(top)
     exposure = TOP_WEIGHT * top_k + LOW_WEIGHT * (impressions - top_k)
-    return Sums(impressions, exposure, top_k, total(events))
+    chosen_from = None if candidates is None else total(candidates)
+    return Sums(impressions, exposure, top_k, total(events), chosen_from)

@@ -216,8 +216,8 @@ def test_panels_show_what_is_never_shown() -> None:
 def test_intervals_hold_the_truth_and_know_that_both_go_together() -> None:
     """Who has more candidates of a tone is shown more of it; against a fixed share intervals are wider."""
     target = {"targets": {"a": 0.3, "b": 0.7}}
-    rule = {"name": "tone", "metric": "exposure_share", "dimension": "item.tone", "window": "1m"}
-    rule |= {"compare": "reference", "reference": target, "min_support": 1}
+    rule: dict[str, Any] = {"name": "tone", "metric": "exposure_share", "dimension": "item.tone"}
+    rule |= {"window": "1m", "compare": "reference", "reference": target, "min_support": 1}
 
     def ends(config: Config) -> Floats:
         _, found = run(config, 150)
