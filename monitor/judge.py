@@ -14,6 +14,7 @@ from monitor.detectors import Block, Detector, Evidence, make_detector
 from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms, t_quantile
 from monitor.metrics.jackknife import estimate_rate_differences
 from monitor.references import Candidates, make_reference
+from monitor.requests import candidates_measure
 from monitor.rule_memory import (
     VERSION,
     RuleMemory,
@@ -213,7 +214,8 @@ class RuleJudge:
             self._strata(closed, slices),
             paired=self._paired,
         )
-        hidden = hidden_slices(window[:, :, IMPRESSIONS], self._config.limits)
+        candidates = window[:, :, candidates_measure(self._config)] if self._paired else None
+        hidden = hidden_slices(window[:, :, IMPRESSIONS], self._config.limits, candidates)
         return Seen(block, self._compare(terms), support, hidden)
 
     def conclude(self, seen: Seen, answers: list[Evidence]) -> list[Verdict]:

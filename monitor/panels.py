@@ -80,7 +80,7 @@ class SurfacePanels:
         self._shown = watched_dimensions(config, watch.surface)
         self._limits = config.limits
         self._actions = config.engagement.actions
-        self._measures_of_slices = [IMPRESSIONS, *([candidates_measure(config)] if config.candidates else [])]
+        self._candidates = candidates_measure(config) if config.candidates else None
 
     def shares(self) -> Iterator[Share]:
         """Exposure of every slice that is large enough or expected, with a 95 % jackknife interval."""
@@ -146,7 +146,9 @@ class SurfacePanels:
             place = projections.places[dimension]
             slices = projections.slices(dimension)
             sums = window.totals[place].array(len(slices), self._panes.layout)
-            here: Flags = np.asarray(sums[:, :, self._measures_of_slices].any(axis=(1, 2)))
+            here: Flags = np.asarray(sums[:, :, IMPRESSIONS].any(axis=1))
+            if self._candidates is not None:
+                here |= sums[:, :, self._candidates].any(axis=1)
             held = [name for name, there in zip(slices, here, strict=True) if there]
             named = [
                 name for judge in self._judges if judge.rule.dimension == dimension for name in judge.expected
@@ -154,7 +156,9 @@ class SurfacePanels:
             absent = [name for name in dict.fromkeys(named) if name not in held]
             zeros = np.zeros((len(absent), *sums.shape[1:]), dtype=np.int64)
             sums = np.concatenate((sums[here], zeros))
-            yield _Seen(dimension, held + absent, sums, hidden_slices(sums[:, :, IMPRESSIONS], self._limits))
+            candidates = None if self._candidates is None else sums[:, :, self._candidates]
+            hidden = hidden_slices(sums[:, :, IMPRESSIONS], self._limits, candidates)
+            yield _Seen(dimension, held + absent, sums, hidden)
 
 
 def _joined(amounts: Floats, hidden: Flags) -> Floats:

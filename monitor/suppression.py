@@ -18,8 +18,10 @@ SUPPRESSED = "suppressed: too few viewers"
 """The reason that verdicts of hidden slices give."""
 
 
-def hidden_slices(impressions: Ints, limits: Limits) -> Flags:
+def hidden_slices(impressions: Ints, limits: Limits, candidates: Ints | None = None) -> Flags:
     """(S,) which slices of a dimension are not shown, from their impressions (S, B) in a window.
+
+    Where their candidates (S, B) are counted too, they must pass by both.
 
     A slice is hidden when it has impressions, but fewer than ``suppress_below``, or of fewer viewers than
     ``min_viewers``. A total minus the shown slices gives the hidden ones away, so the next smallest are
@@ -30,6 +32,8 @@ def hidden_slices(impressions: Ints, limits: Limits) -> Flags:
     >>> hidden_slices(few, Limits(buckets=4, suppress_below=20, min_viewers=2)).tolist()
     [True, False, True, False]
     """
+    if candidates is not None:
+        return hidden_slices(impressions, limits) | hidden_slices(candidates, limits)
     counts = impressions.sum(axis=1)
     hidden = (counts > 0) & ~_passes(impressions, limits)
     if not hidden.any():

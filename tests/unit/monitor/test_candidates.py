@@ -191,6 +191,27 @@ def test_without_candidates_there_is_nothing_to_say() -> None:
     assert {(v.verdict, v.reason) for v in found[-1].values()} == {(Outcome.INSUFFICIENT, "no candidates")}
 
 
+def test_candidates_of_few_viewers_are_hidden() -> None:
+    """A slice that one viewer could have seen and nobody saw tells no number, not even its reference."""
+    feed = Feed(a_config(limits={"buckets": 16, "suppress_below": 20, "min_viewers": 5}))
+    for viewer in range(80):
+        rare = {"c": 3} if viewer == 7 else {}
+        feed.show(T, tones("a", "b", "b", "d"), viewer, candidates=counts(a=40, b=80, d=20, **rare))
+    feed.beat()
+    shown = {share.slice for share in SurfacePanels(feed.config, feed.watch).shares()}
+    assert shown == {"a", "b"}
+    feed.show(T + MINUTE_MS, tones("b"), 1)
+    found = {verdict.slice_: verdict for verdict in feed.beat()}
+    assert found["a"].share == 0.25
+    assert found["b"].reference == pytest.approx(0.5710, abs=1e-3)
+    for hidden in ("c", "d"):  # d is the smallest of the others, and would give c away
+        assert (found[hidden].share, found[hidden].reference, found[hidden].estimate.value) == (
+            None,
+            None,
+            None,
+        )
+
+
 def test_panels_know_the_candidates() -> None:
     """Skew and divergence from the reference are shown for the rule's dimension."""
     feed, _ = run(a_config(), 3)
