@@ -138,6 +138,8 @@ def _against(rule: Rule) -> str:
         if b.every is not None:
             stretch = f"the same {b.bin} of the last {b.periods} times {b.every}"
         return f"baseline: {stretch}" + (f" ({b.relearn})" if b.relearn else "")
+    if reference.candidates:
+        return "candidates"
     return "targets" if reference.targets else "equal shares"
 
 
