@@ -65,6 +65,20 @@ def test_a_rule_on_requests_is_one_series(
         assert words in said
 
 
+def test_check_names_what_shares_are_held_against(
+    config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Candidates are not equal shares."""
+    monkeypatch.setenv("COLUMNS", "200")
+    config_file.write_text(
+        GOOD.replace("{baseline: {first: 3d}}", "{candidates: true}") + "candidates: true\n"
+    )
+    assert main(["check", "--config", str(config_file)]) == 0
+    said = capsys.readouterr().out
+    assert "candidates" in said
+    assert "equal shares" not in said
+
+
 def test_check_says_what_the_budget_sees(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
