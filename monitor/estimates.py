@@ -166,3 +166,11 @@ def rate_terms(events: Floats, trials: Floats, counts: Floats | None = None) -> 
         least = np.where(seen > 0, 0.0, np.sqrt(2))  # as of a count of 0
         half = np.full(len(seen), _mean_contribution(events, counts) / 2)
     return Terms(events, trials, rest_events, rest_trials, half, least)
+
+
+def levels(terms: Terms) -> tuple[Floats, Floats]:
+    """(S,) each: the share or rate itself, and what it is held against."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = terms.a.sum(axis=1) / terms.b.sum(axis=1)
+        reference = terms.c.sum(axis=1) / terms.d.sum(axis=1)
+    return level, reference

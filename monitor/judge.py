@@ -11,7 +11,7 @@ from monitor.budget import allowance_of
 from monitor.conclusions import Conclusions, Finding, band, finite
 from monitor.config import Config, DetectorKind, Metric, Rule
 from monitor.detectors import Block, Detector, Evidence, make_detector
-from monitor.estimates import Ratios, Terms, double_ratio, rate_terms, share_terms, t_quantile
+from monitor.estimates import Ratios, Terms, double_ratio, levels, rate_terms, share_terms, t_quantile
 from monitor.metrics.jackknife import estimate_rate_differences
 from monitor.references import Candidates, make_reference
 from monitor.requests import candidates_measure
@@ -229,7 +229,7 @@ class RuleJudge:
             seen.hidden.tolist(),
             np.isfinite(ratios.value).tolist(),
             *self._decide(answers),
-            *finite(*figures, *_levels(block.window)),
+            *finite(*figures, *levels(block.window)),
         )
         wanted = set(self.rule.slices or block.slices)
         found = (each for each in map(Finding._make, zip(*columns, strict=True)) if each.slice_ in wanted)
@@ -306,11 +306,3 @@ def _log(ratios: Floats) -> Floats:
     """Logarithms; minus infinity of 0."""
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(ratios))
-
-
-def _levels(terms: Terms) -> tuple[Floats, Floats]:
-    """The share or rate itself, and what it was held against."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        level = terms.a.sum(axis=1) / terms.b.sum(axis=1)
-        reference = terms.c.sum(axis=1) / terms.d.sum(axis=1)
-    return level, reference
