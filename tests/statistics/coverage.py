@@ -155,7 +155,7 @@ def slice_cases(sums: Sums, baseline: Sums) -> Iterator[Case]:
     yield Case("exposure share / baseline", learnt, np.ones(len(SHARES)), _naive(learnt, error))
     if sums.candidates is not None:
         chosen = _share_rule(sums.exposure, sums.impressions, sums.candidates, expected, paired=True)
-        yield Case("exposure share / candidates", chosen, np.ones(len(SHARES)), _naive(chosen, error))
+        yield Case("exposure share / candidates", chosen, np.ones(len(SHARES)))
     top = _share_rule(sums.top_k, sums.top_k, _fixed(target), expected)
     yield Case("top k share / target", top, SHARES / target)
     for name, function, scale, truth in (

@@ -414,7 +414,7 @@ def test_a_top_k_share_is_as_unsure_as_its_few_places() -> None:
     judge = a_judge(metric="top_k_share", reference={"targets": {"a": 0.01, "b": 0.99}}, min_support=1)
     estimate = by_slice(judge.judge(closed(0, sums(a=(5000, 0, 8, 0), b=(5000, 0, 792, 0)))))["a"].estimate
     assert estimate.value == pytest.approx(1.0)
-    assert estimate.upper == pytest.approx(np.exp(t_quantile(0.95, BUCKETS) / np.sqrt(8.5)))
+    assert estimate.upper == pytest.approx(np.exp(t_quantile(0.95, BUCKETS) * np.sqrt(0.99 / 8.5)))
 
 
 # ---------------------------------------------------------------- where 0 is parity
