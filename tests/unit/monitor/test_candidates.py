@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from monitor.config import Config, parse_config
 from monitor.decoding import ImpressionDecoder
+from monitor.detectors.bank import DAY_MS, SHARE_SUPER_IMPRESSIONS, Limits, State, take_pane
+from monitor.detectors.scores import candidate_scores
 from monitor.panels import SurfacePanels
 from monitor.rejections import Reason
 from monitor.requests import candidates_measure, impression_measures
@@ -279,3 +281,37 @@ def test_pages_when_a_tone_is_shown_less_than_its_candidates() -> None:
     _, found = run(config, 700, **swing, factor=lambda minute: 1.0 if minute < 400 else 0.7)
     assert set(directions(found)[:400]) == {Direction.NONE}
     assert directions(found)[-1] is Direction.LOW
+
+
+def test_pages_stay_within_the_budget() -> None:
+    """Against candidates that viewers have by their taste and that swing by day, without any disparity."""
+    series, days, per_day, buckets, pane_ms = 120, 12, 0.5, 32, 10 * MINUTE_MS
+    chance, state = np.random.default_rng(3), State(buckets)
+    state.grow_to(series)
+    limits = Limits(
+        np.ones((series, 2)),
+        np.full(series, per_day / 2),
+        np.full(series, SHARE_SUPER_IMPRESSIONS),
+        np.full(series, 7 * DAY_MS),
+    )
+    base, pages = chance.uniform(0.1, 0.5, series), 0
+    for number in range(days * DAY_MS // pane_ms):
+        hour = 2 * np.pi * number * pane_ms / DAY_MS
+        viewers = np.repeat(np.arange(series), chance.poisson(30 * (1 + 0.7 * np.sin(hour)), series))
+        mean = base[viewers] * (1 + 0.2 * np.sin(hour + 1))
+        requests = chance.geometric(0.5, len(viewers))
+        supply = chance.binomial(12 * requests, chance.beta(6 * mean, 6 * (1 - mean)))
+        shown = chance.binomial(4 * requests, supply / (12 * requests))
+        cell = viewers * buckets + chance.integers(0, buckets, len(viewers))
+        part, whole, candidates, of_all = (
+            np.bincount(cell, each, series * buckets).reshape(series, buckets).astype(np.float64)
+            for each in (shown, 4 * requests, supply, 12 * requests)
+        )
+        share = candidates.sum(axis=1) / np.maximum(of_all.sum(axis=1), 1)
+        before, start_ms = state.firing.copy(), T + number * pane_ms
+        smaller = whole.sum(axis=1) * np.minimum(share, 1 - share)
+        scores = candidate_scores(part, whole, candidates, of_all)
+        take_pane(state, scores, smaller, start_ms, start_ms + pane_ms, limits)
+        pages += int(np.count_nonzero(state.firing & ~before))
+    assert state.warm.all()
+    assert 0 < pages <= series * days * per_day
