@@ -274,6 +274,23 @@ def test_residuals_are_standardised() -> None:
     assert z[:, 0] == pytest.approx(-z[:, 1])  # two slices are each other's rest
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_residuals_against_candidates_are_standardised(own: bool) -> None:
+    """Whether viewers are shown what they have most candidates of, or their candidates are mere noise."""
+    chance = np.random.default_rng(12)
+    z = []
+    for _ in range(600):
+        taste, another = chance.dirichlet((2.0, 4.0), (2, BUCKETS))
+        shown = chance.multinomial(40, taste).T.astype(np.float64)
+        candidates = chance.multinomial(60, taste if own else another).T.astype(np.float64)
+        held = (candidates, candidates.sum(axis=0))
+        terms = share_terms(shown, shown.sum(axis=0), held, shown.sum(axis=1), paired=True)
+        found = residuals(terms, is_share=True, paired=True)
+        z.append(found.score[0] / np.sqrt(found.variance[0]))
+    assert abs(np.mean(z)) < 0.15
+    assert np.std(z) == pytest.approx(1, abs=0.12)
+
+
 def test_every_kind_of_detector_can_be_made() -> None:
     """Each kind that a rule may name has its detector, of that name."""
     nothing = Allowance(0.0, (), closed=False)
