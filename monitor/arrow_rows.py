@@ -103,17 +103,18 @@ class Rows:
 
     def each(self, name: str) -> "tuple[Ints, Rows]":
         """How many structs (N,) each row's list has, at least one, and all of them one after the other."""
-        found = self.any_of(name, required=True)
-        if found is None:
-            raise BadStreamError(Reason.INVALID, f"{self._path}{name}: no such column")
-        self.refuse(found[0] < 1, f"{name}: missing or empty")
-        return found
+        counts, rows = self._lists(
+            self._column(name, _is_list_of_structs, "lists of structs", required=True), name
+        )
+        self.refuse(counts < 1, f"{name}: missing or empty")
+        return counts, rows
 
-    def any_of(self, name: str, *, required: bool = False) -> "tuple[Ints, Rows] | None":
+    def any_of(self, name: str) -> "tuple[Ints, Rows] | None":
         """The same, of lists that may be empty or missing; None if there is no such column."""
-        column = self._column(name, _is_list_of_structs, "lists of structs", required=required)
-        if column is None:
-            return None
+        column = self._column(name, _is_list_of_structs, "lists of structs", required=False)
+        return None if column is None else self._lists(column, name)
+
+    def _lists(self, column: Any, name: str) -> "tuple[Ints, Rows]":
         counts = _numpy(column.value_lengths(), 0)
         inner = column.flatten()
         rows = Rows(inner, f"{self._path}{name}.")

@@ -127,7 +127,8 @@ def share_terms(
         reference: (S, B) and (B,): part and whole of the reference; for a fixed share s,
             s/B and 1/B in every bucket.
         impressions: (S,) impressions n behind ``part``; with a share s of the whole the error of its
-            logarithm is at least sqrt((1 - s) / (n + 1/2)), as of independent impressions (Anscombe 1956).
+            logarithm is at least sqrt((1 - s) / (n + 1/2)), as of independent impressions (Anscombe 1956);
+            the others have at least half of one (Haldane 1956), also where nothing else was shown.
         paired: the reference are the candidates of the same requests; they explain part of the noise of
             impressions, so that only an absent slice has such a floor.
     """
@@ -136,7 +137,7 @@ def share_terms(
     with np.errstate(divide="ignore", invalid="ignore"):
         average = np.where(seen > 0, part.sum(axis=1) / seen, _mean_contribution(part, impressions))
         others = 1 - np.nan_to_num(part.sum(axis=1) / whole.sum())
-    floored = np.where(seen > 0, 0.0, 1.0) if paired else np.maximum(others, 0.0)
+    floored = np.where(seen > 0, 0.0, 1.0) if paired else np.maximum(others, 0.5 / (impressions.sum() + 0.5))
     least = np.sqrt(floored / (seen + 0.5))
     return Terms(part, total, reference[0], reference_total, average / 2, least)
 

@@ -23,7 +23,7 @@ from monitor.rule_memory import (
     encode_memory,
     rule_identity,
 )
-from monitor.suppression import hidden_slices
+from monitor.suppression import Flags, hidden_slices
 from monitor.verdicts import ToleranceBand, Verdict
 
 Ints = NDArray[np.int64]
@@ -60,8 +60,7 @@ class Seen(NamedTuple):
     ratios: Ratios
     support: Ints
     """(S,) impressions in the window."""
-    hidden: NDArray[np.bool_]
-    """(S,) see :func:`hidden_slices`."""
+    hidden: Flags
 
 
 class RuleJudge:
@@ -97,7 +96,10 @@ class RuleJudge:
         return _SHARE_MEASURE.get(rule.metric, EXPOSURE)
 
     def judge(self, closed: ClosedPane) -> list[Verdict]:
-        """Verdicts of a closed pane, one for each slice; a pane judged before gives none."""
+        """Verdicts of a closed pane, one for each slice; a pane judged before gives none.
+
+        :class:`monitor.judges.Judges` gives the same of several rules, faster.
+        """
         seen = self.look(closed)
         if isinstance(seen, Seen):
             return self.conclude(seen, [each.update(seen.block, seen.ratios) for each in self.detectors])
@@ -118,7 +120,7 @@ class RuleJudge:
         reference = self.shares_of(slices, window)
         self.last_end_ms = closed.end_ms
         if self._reference is not None and reference is None:
-            hidden, write = hidden_slices(window[:, :, IMPRESSIONS], self._config.limits), self._conclusions
+            hidden, write = self._hidden(window), self._conclusions
             reason = self._reference.waiting
             self.latest = [
                 write.hide(s, closed.end_ms) if hide else write.insufficient(s, closed.end_ms, reason, int(n))
@@ -214,9 +216,12 @@ class RuleJudge:
             self._strata(closed, slices),
             paired=self._paired,
         )
-        candidates = window[:, :, candidates_measure(self._config)] if self._paired else None
-        hidden = hidden_slices(window[:, :, IMPRESSIONS], self._config.limits, candidates)
-        return Seen(block, self._compare(terms), support, hidden)
+        return Seen(block, self._compare(terms), support, self._hidden(window))
+
+    def _hidden(self, window: Ints) -> Flags:
+        """(S,) which slices are judged, but not shown."""
+        candidates = window[:, :, candidates_measure(self._config)] if self._config.candidates else None
+        return hidden_slices(window[:, :, IMPRESSIONS], self._config.limits, candidates)
 
     def conclude(self, seen: Seen, answers: list[Evidence]) -> list[Verdict]:
         """Verdicts by what the detectors answered, in their order."""

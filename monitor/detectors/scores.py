@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 SLICE, SLICE_WEIGHT, REST, REST_WEIGHT = range(4)
 _ROUNDING = 1e-12
-"""Part of the squares of what is left of which is none: a millionth of it."""
+"""Squares of residuals below this part of the squares of what they are left of are rounding."""
 
 
 def rate_scores(events: Floats, trials: Floats, rest_events: Floats, rest_trials: Floats) -> Floats:

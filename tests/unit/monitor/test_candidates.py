@@ -27,7 +27,9 @@ T = 1_700_000_000_000 // 3_600_000 * 3_600_000
 MINUTE_MS = 60_000
 
 
-def a_config(detectors: list[dict[str, Any]] | None = None, **more: Any) -> Config:
+def a_config(
+    detectors: list[dict[str, Any]] | None = None, reference: dict[str, Any] | None = None, **more: Any
+) -> Config:
     """Return a configuration with one rule on exposure against candidates."""
     rule = {
         "name": "tone",
@@ -35,7 +37,7 @@ def a_config(detectors: list[dict[str, Any]] | None = None, **more: Any) -> Conf
         "dimension": "item.tone",
         "window": "1m",
         "compare": "reference",
-        "reference": {"candidates": True},
+        "reference": reference or {"candidates": True},
         "min_support": 1,
         **({"detectors": detectors} if detectors else {}),
     }
@@ -193,9 +195,11 @@ def test_without_candidates_there_is_nothing_to_say() -> None:
     assert {(v.verdict, v.reason) for v in found[-1].values()} == {(Outcome.INSUFFICIENT, "no candidates")}
 
 
-def test_candidates_of_few_viewers_are_hidden() -> None:
+@pytest.mark.parametrize("reference", [{"candidates": True}, {"uniform": True}])
+def test_candidates_of_few_viewers_are_hidden(reference: dict[str, Any]) -> None:
     """A slice that one viewer could have seen and nobody saw tells no number, not even its reference."""
-    feed = Feed(a_config(limits={"buckets": 16, "suppress_below": 20, "min_viewers": 5}))
+    limits = {"buckets": 16, "suppress_below": 20, "min_viewers": 5}
+    feed = Feed(a_config(reference=reference, limits=limits))
     for viewer in range(80):
         rare = {"c": 3} if viewer == 7 else {}
         feed.show(T, tones("a", "b", "b", "d"), viewer, candidates=counts(a=40, b=80, d=20, **rare))
@@ -205,7 +209,7 @@ def test_candidates_of_few_viewers_are_hidden() -> None:
     feed.show(T + MINUTE_MS, tones("b"), 1)
     found = {verdict.slice_: verdict for verdict in feed.beat()}
     assert found["a"].share == 0.25
-    assert found["b"].reference == pytest.approx(0.5710, abs=1e-3)
+    assert found["b"].reference == pytest.approx(0.5710 if "candidates" in reference else 0.25, abs=1e-3)
     for hidden in ("c", "d"):  # d is the smallest of the others, and would give c away
         assert (found[hidden].share, found[hidden].reference, found[hidden].estimate.value) == (
             None,

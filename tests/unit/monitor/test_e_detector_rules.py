@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from monitor.budget import allowance_of, pages_per_day
 from monitor.config import Config, DetectorKind, DetectorSpec, parse_config, parse_duration
 from monitor.judge import ClosedPane, RuleJudge
+from monitor.judges import Judges
 from monitor.rule_memory import rule_identity
 from monitor.suppression import SUPPRESSED
 from monitor.verdicts import Direction, Estimate, Outcome, Verdict
@@ -172,3 +173,32 @@ def test_a_parameter_at_its_default_is_no_change() -> None:
     )
     assert rule_identity(config, rule) == rule_identity(config, plain)
     assert rule_identity(config, other) != rule_identity(config, plain)
+
+
+SEVERAL = """\
+- {name: both, metric: engagement_rate, action: save, dimension: item.tone, window: 1h, tolerance: {low: 0.9},
+   detectors: [{kind: tolerance}, {kind: e_detector, timeout: 2d}]}
+- {name: drift, metric: engagement_rate, action: save, dimension: item.tone, window: 1h,
+   detectors: [{kind: adwin}]}
+- {name: learns, metric: impression_share, dimension: item.tone, window: 1h, compare: reference,
+   reference: {baseline: {first: 20h}}, detectors: [{kind: e_detector}]}
+- {name: equal, metric: impression_share, dimension: item.tone, window: 1h, compare: reference,
+   reference: {uniform: true}, detectors: [{kind: e_detector}, {kind: page_hinkley}]}
+"""
+
+
+def test_rules_say_together_what_each_says_alone() -> None:
+    """Whoever has no e-detector, still learns its baseline, or has judged some of the panes before."""
+    config = a_config(SEVERAL)
+    alone, together = ([RuleJudge(config, rule, "home") for rule in config.rules] for _ in range(2))
+    joint = Judges()
+    joint.judges += together
+    for judge in (alone[1], together[1]):
+        judged(judge, 0, 10, seed=2)  # it was there before the others
+    chance = np.random.default_rng(3)
+    for hour in range(TROUBLE + 20):
+        closed = pane(chance, hour, {"a": 0.6})
+        expected = [verdict for judge in alone for verdict in judge.judge(closed)]
+        assert joint.judge([closed] * len(together)) == expected
+    assert {v.rule for v in expected if v.verdict is Outcome.BREACH} >= {"saves", "both"}
+    assert [each.dump() for each in together] == [each.dump() for each in alone]

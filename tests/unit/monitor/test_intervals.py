@@ -215,6 +215,16 @@ def test_the_poisson_floor_holds_where_buckets_agree_by_chance() -> None:
     assert rates.log_se[0] == pytest.approx(math.sqrt(1 / 4.5 + 1 / 40.5))
 
 
+def test_a_slice_that_has_everything_is_not_sure_to_the_last_digit() -> None:
+    """Ten impressions, all of one slice: others may well have a share too, less so after ten thousand."""
+    reach = []
+    for count in (10, 10_000):
+        part = spread(count, 0)
+        terms = share_terms(part, part.sum(axis=0), fixed(0.9, 0.1), part.sum(axis=1))
+        reach.append(float(double_ratio(terms, 0.95).log_se[0]))
+    assert reach == pytest.approx([math.sqrt(0.5) / 10.5, math.sqrt(0.5) / 10_000.5])
+
+
 def test_intervals_do_not_depend_on_how_thin_the_rest_is() -> None:
     """When nearly all impressions are of one slice, it is as unsure as the rest is."""
     trials, events = spread(10_000, 40), spread(1_000, 4)
